@@ -1,0 +1,525 @@
+//! Exact decimals in fixed point.
+//!
+//! A [`Decimal`] counts units of 10⁻¹⁸ in 128 bits: up to 20 digits before the point and 18 after it. That is the
+//! range of `DECIMAL(38, 18)`, which Parquet, `DuckDB` and pandas read as they are. Every value has one
+//! representation, so equal numbers are equal bytes. Nothing here rounds, except [`DecimalSum::mean`], which says so.
+
+use std::fmt::{self, Write as _};
+use std::ops::Neg;
+use std::str::FromStr;
+
+const SCALE: u32 = 18;
+const ONE: i128 = 1_000_000_000_000_000_000;
+/// 10³⁸: the first count of units that no longer fits 38 digits.
+const LIMIT: u128 = 100_000_000_000_000_000_000_000_000_000_000_000_000;
+
+/// A number as it was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Decimal(i128);
+
+/// Why a text is no [`Decimal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    #[error("is not a decimal number")]
+    Syntax,
+    /// More digits than can be kept, on either side of the point.
+    #[error("has more than 20 digits before or 18 after the decimal point")]
+    Digits,
+}
+
+impl Decimal {
+    pub const ZERO: Self = Self(0);
+    pub const ONE: Self = Self(ONE);
+    /// Digits before the point.
+    pub const INTEGER_DIGITS: u32 = 20;
+    /// Digits after the point.
+    pub const FRACTION_DIGITS: u32 = SCALE;
+    pub const MAX: Self = Self(LIMIT.cast_signed() - 1);
+    pub const MIN: Self = Self(-(LIMIT.cast_signed() - 1));
+
+    /// From a count of units of 10⁻¹⁸; `None` beyond 38 digits.
+    pub const fn from_units(units: i128) -> Option<Self> {
+        if units.unsigned_abs() < LIMIT {
+            Some(Self(units))
+        } else {
+            None
+        }
+    }
+
+    /// Count of units of 10⁻¹⁸.
+    pub const fn units(self) -> i128 {
+        self.0
+    }
+
+    /// Parses the text of a JSON number (RFC 8259, section 6), exponent included; also without a digit before or
+    /// after the point is an error, as in JSON.
+    ///
+    /// Trailing zeros and exponents do not count as digits: `1e3`, `1000` and `1000.000` are equal.
+    pub fn parse(text: &[u8]) -> Result<Self, DecimalError> {
+        let (negative, rest) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            _ => (false, text),
+        };
+        let mut digits = Digits::default();
+        let mut bytes = rest.iter().copied().peekable();
+
+        let mut integer_digits = 0_u32;
+        let leading_zero = bytes.peek() == Some(&b'0');
+        while let Some(digit) = bytes.next_if(u8::is_ascii_digit) {
+            integer_digits = integer_digits.saturating_add(1);
+            digits.push(digit)?;
+        }
+        if integer_digits == 0 || (leading_zero && integer_digits > 1) {
+            return Err(DecimalError::Syntax);
+        }
+        if bytes.next_if_eq(&b'.').is_some() {
+            let mut any = false;
+            while let Some(digit) = bytes.next_if(u8::is_ascii_digit) {
+                any = true;
+                digits.push(digit)?;
+                digits.exponent -= 1;
+            }
+            if !any {
+                return Err(DecimalError::Syntax);
+            }
+        }
+        if bytes.next_if(|b| matches!(b, b'e' | b'E')).is_some() {
+            let down = bytes.next_if_eq(&b'-').is_some();
+            if !down {
+                let _ = bytes.next_if_eq(&b'+');
+            }
+            let mut exponent = None;
+            while let Some(digit) = bytes.next_if(u8::is_ascii_digit) {
+                // Far beyond the range already; only the syntax still matters.
+                let so_far = i64::min(exponent.unwrap_or(0), 1_000_000);
+                exponent = Some(so_far * 10 + i64::from(digit - b'0'));
+            }
+            let exponent = exponent.ok_or(DecimalError::Syntax)?;
+            digits.exponent += if down { -exponent } else { exponent };
+        }
+        if bytes.next().is_some() {
+            return Err(DecimalError::Syntax);
+        }
+        let units = digits.units()?;
+        Ok(Self(if negative { -units } else { units }))
+    }
+
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).and_then(Self::from_units)
+    }
+
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).and_then(Self::from_units)
+    }
+
+    pub fn is_negative(self) -> bool {
+        self.0 < 0
+    }
+}
+
+/// Significant digits read so far: `mantissa × 10^exponent`, trailing zeros held back so that they cost no range.
+#[derive(Default)]
+struct Digits {
+    mantissa: u128,
+    held_zeros: u32,
+    exponent: i64,
+}
+
+impl Digits {
+    fn push(&mut self, digit: u8) -> Result<(), DecimalError> {
+        if digit == b'0' {
+            if self.mantissa != 0 {
+                self.held_zeros = self.held_zeros.checked_add(1).ok_or(DecimalError::Digits)?;
+            }
+            return Ok(());
+        }
+        let shift = 10_u128
+            .checked_pow(self.held_zeros + 1)
+            .ok_or(DecimalError::Digits)?;
+        self.mantissa = self
+            .mantissa
+            .checked_mul(shift)
+            .and_then(|m| m.checked_add(u128::from(digit - b'0')))
+            .filter(|m| *m < LIMIT)
+            .ok_or(DecimalError::Digits)?;
+        self.held_zeros = 0;
+        Ok(())
+    }
+
+    fn units(&self) -> Result<i128, DecimalError> {
+        if self.mantissa == 0 {
+            return Ok(0);
+        }
+        let shift = self.exponent + i64::from(self.held_zeros) + i64::from(SCALE);
+        let shift = u32::try_from(shift).map_err(|_| DecimalError::Digits)?;
+        10_u128
+            .checked_pow(shift)
+            .and_then(|factor| self.mantissa.checked_mul(factor))
+            .filter(|units| *units < LIMIT)
+            .map(u128::cast_signed)
+            .ok_or(DecimalError::Digits)
+    }
+}
+
+impl FromStr for Decimal {
+    type Err = DecimalError;
+
+    fn from_str(text: &str) -> Result<Self, DecimalError> {
+        Self::parse(text.as_bytes())
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(integer: i64) -> Self {
+        Self(i128::from(integer) * ONE)
+    }
+}
+
+impl Neg for Decimal {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+impl fmt::Display for Decimal {
+    /// Shortest exact form: no exponent, no trailing zeros.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_fixed(f, self.0 < 0, self.0.unsigned_abs().into())
+    }
+}
+
+/// A sum of any number of decimals, and what is derived from it. 256 bits wide, so it cannot overflow before 2⁹⁶ values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecimalSum {
+    high: i128,
+    low: u128,
+}
+
+impl DecimalSum {
+    pub const ZERO: Self = Self { high: 0, low: 0 };
+
+    pub fn add(&mut self, value: Decimal) {
+        self.add_wide(Self {
+            high: if value.0 < 0 { -1 } else { 0 },
+            low: value.0.cast_unsigned(),
+        });
+    }
+
+    pub fn subtract(&mut self, value: Decimal) {
+        self.add(-value);
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.add_wide(other);
+    }
+
+    fn add_wide(&mut self, other: Self) {
+        let (low, carry) = self.low.overflowing_add(other.low);
+        self.low = low;
+        self.high = self
+            .high
+            .wrapping_add(other.high)
+            .wrapping_add(i128::from(carry));
+    }
+
+    pub fn is_negative(self) -> bool {
+        self.high < 0
+    }
+
+    /// The sum as one decimal, if it fits 38 digits.
+    pub fn to_decimal(self) -> Option<Decimal> {
+        let fits = self.high == (self.low.cast_signed() >> 127);
+        fits.then(|| self.low.cast_signed())
+            .and_then(Decimal::from_units)
+    }
+
+    /// The sum divided by `count`, rounded half to even at the 18th digit after the point; `None` for a count of 0.
+    pub fn mean(self, count: u64) -> Option<Self> {
+        if count == 0 {
+            return None;
+        }
+        let (quotient, remainder) = self.magnitude().divide(count);
+        let twice = u128::from(remainder) * 2;
+        let round_up =
+            twice > u128::from(count) || (twice == u128::from(count) && quotient.low & 1 == 1);
+        let mut rounded = Self {
+            high: quotient.high.cast_signed(),
+            low: quotient.low,
+        };
+        if round_up {
+            rounded.add_wide(Self { high: 0, low: 1 });
+        }
+        Some(if self.is_negative() {
+            rounded.negated()
+        } else {
+            rounded
+        })
+    }
+
+    fn negated(self) -> Self {
+        let (low, carry) = (!self.low).overflowing_add(1);
+        Self {
+            high: (!self.high).wrapping_add(i128::from(carry)),
+            low,
+        }
+    }
+
+    fn magnitude(self) -> Wide {
+        let positive = if self.is_negative() {
+            self.negated()
+        } else {
+            self
+        };
+        Wide {
+            high: positive.high.cast_unsigned(),
+            low: positive.low,
+        }
+    }
+}
+
+impl From<Decimal> for DecimalSum {
+    fn from(value: Decimal) -> Self {
+        let mut sum = Self::ZERO;
+        sum.add(value);
+        sum
+    }
+}
+
+impl PartialOrd for DecimalSum {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DecimalSum {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.high, self.low).cmp(&(other.high, other.low))
+    }
+}
+
+impl fmt::Display for DecimalSum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_fixed(f, self.is_negative(), self.magnitude())
+    }
+}
+
+/// 256 bits without sign.
+#[derive(Clone, Copy)]
+struct Wide {
+    high: u128,
+    low: u128,
+}
+
+impl From<u128> for Wide {
+    fn from(low: u128) -> Self {
+        Self { high: 0, low }
+    }
+}
+
+impl Wide {
+    fn is_zero(self) -> bool {
+        self.high == 0 && self.low == 0
+    }
+
+    /// Schoolbook division, 64 bits at a time.
+    fn divide(self, divisor: u64) -> (Self, u64) {
+        const LOW_HALF: u128 = u64::MAX as u128;
+        let divisor = u128::from(divisor);
+        let mut remainder = 0_u128;
+        let mut step = |half: u128| {
+            let dividend = (remainder << 64) | half;
+            remainder = dividend % divisor;
+            dividend / divisor
+        };
+        let quotients = [
+            step(self.high >> 64),
+            step(self.high & LOW_HALF),
+            step(self.low >> 64),
+            step(self.low & LOW_HALF),
+        ];
+        let [a, b, c, d] = quotients;
+        let quotient = Self {
+            high: (a << 64) | b,
+            low: (c << 64) | d,
+        };
+        // A remainder is smaller than its 64-bit divisor.
+        (quotient, u64::try_from(remainder).unwrap_or(u64::MAX))
+    }
+}
+
+fn write_fixed(f: &mut fmt::Formatter<'_>, negative: bool, magnitude: Wide) -> fmt::Result {
+    // Two divisions by 10^9 part the fraction from the integer.
+    const HALF_SCALE: u64 = 1_000_000_000;
+    let (rest, low) = magnitude.divide(HALF_SCALE);
+    let (integer, high) = rest.divide(HALF_SCALE);
+    let fraction = high * HALF_SCALE + low;
+    let integer = write_integer(integer);
+    if fraction == 0 {
+        return f.pad_integral(!negative, "", &integer);
+    }
+    let fraction = format!("{fraction:018}");
+    f.pad_integral(
+        !negative,
+        "",
+        &format!("{integer}.{}", fraction.trim_end_matches('0')),
+    )
+}
+
+fn write_integer(mut value: Wide) -> String {
+    const GROUP: u64 = 10_000_000_000_000_000_000;
+    let mut groups = Vec::new();
+    while !value.is_zero() {
+        let (rest, group) = value.divide(GROUP);
+        groups.push(group);
+        value = rest;
+    }
+    let Some(first) = groups.pop() else {
+        return "0".to_owned();
+    };
+    let mut text = first.to_string();
+    for group in groups.iter().rev() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{group:019}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(text: &str) -> String {
+        Decimal::parse(text.as_bytes()).unwrap().to_string()
+    }
+
+    #[test]
+    fn parses_every_form_of_a_json_number() {
+        for (text, shown) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0e5", "0"),
+            ("345.25", "345.25"),
+            ("1e3", "1000"),
+            ("1E+3", "1000"),
+            ("12.5e-1", "1.25"),
+            ("1000.000", "1000"),
+            ("0.000000000000000001", "0.000000000000000001"),
+            ("1e-18", "0.000000000000000001"),
+            (
+                "99999999999999999999.999999999999999999",
+                "99999999999999999999.999999999999999999",
+            ),
+            ("-99999999999999999999", "-99999999999999999999"),
+            ("100000000000000000000e-1", "10000000000000000000"),
+            ("0.1000000000000000000000000000000000000000000", "0.1"),
+            ("0e999999999999", "0"),
+            ("0.30000000000000004", "0.30000000000000004"),
+        ] {
+            assert_eq!(parsed(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_json_number_or_has_too_many_digits() {
+        for text in [
+            "", "-", "+1", "01", ".5", "5.", "1e", "1e+", "1.e3", "0x1", "NaN", "Infinity", "1 ",
+            " 1", "1,5", "--1",
+        ] {
+            assert_eq!(
+                Decimal::parse(text.as_bytes()),
+                Err(DecimalError::Syntax),
+                "{text}"
+            );
+        }
+        for text in [
+            "1e20",
+            "1e-19",
+            "100000000000000000000",
+            "0.1234567890123456789",
+            "1e999999999999999999",
+            "1e-99999999999999999999",
+        ] {
+            assert_eq!(
+                Decimal::parse(text.as_bytes()),
+                Err(DecimalError::Digits),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn sums_past_128_bits_are_exact() {
+        let mut sum = DecimalSum::ZERO;
+        for _ in 0..1000 {
+            sum.add(Decimal::MAX);
+        }
+        assert_eq!(sum.to_decimal(), None);
+        assert_eq!(sum.to_string(), "99999999999999999999999.999999999999999");
+        for _ in 0..1001 {
+            sum.subtract(Decimal::MAX);
+        }
+        assert_eq!(sum.to_decimal(), Some(Decimal::MIN));
+    }
+
+    #[test]
+    fn mean_rounds_half_to_even_at_the_last_digit() {
+        let mean = |units: i128, count| {
+            DecimalSum::from(Decimal::from_units(units).unwrap())
+                .mean(count)
+                .unwrap()
+                .to_decimal()
+                .unwrap()
+                .units()
+        };
+        assert_eq!(mean(5, 2), 2);
+        assert_eq!(mean(7, 2), 4);
+        assert_eq!(mean(-5, 2), -2);
+        assert_eq!(mean(-7, 2), -4);
+        assert_eq!(mean(10, 3), 3);
+        assert_eq!(mean(11, 3), 4);
+        assert_eq!(DecimalSum::ZERO.mean(0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(units in -(LIMIT.cast_signed() - 1)..LIMIT.cast_signed()) {
+            let value = Decimal::from_units(units).unwrap();
+            prop_assert_eq!(value.to_string().parse::<Decimal>(), Ok(value));
+            prop_assert_eq!(DecimalSum::from(value).to_string(), value.to_string());
+        }
+
+        /// Against the digits themselves: a number is its digit string with a point put in.
+        #[test]
+        fn parse_agrees_with_integer_arithmetic(integer in 0_u64.., fraction in 0_u64..1_000_000_000_000_000_000) {
+            let value = Decimal::parse(format!("{integer}.{fraction:018}").as_bytes()).unwrap();
+            prop_assert_eq!(value.units(), i128::from(integer) * ONE + i128::from(fraction));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_round_trip(text in "[-+0-9.eE]{0,24}") {
+            if let Ok(value) = Decimal::parse(text.as_bytes()) {
+                prop_assert_eq!(value.to_string().parse::<Decimal>(), Ok(value));
+                prop_assert!(text.parse::<f64>().is_ok());
+            }
+        }
+
+        #[test]
+        fn order_of_adding_does_not_matter(units in prop::collection::vec(any::<i64>(), 0..40)) {
+            let values: Vec<_> = units.iter().map(|u| Decimal::from_units(i128::from(*u) * 7_919_000_000_007).unwrap()).collect();
+            let mut forward = DecimalSum::ZERO;
+            for value in &values {
+                forward.add(*value);
+            }
+            let mut backward = DecimalSum::ZERO;
+            for value in values.iter().rev() {
+                backward.add(*value);
+            }
+            let exact: i128 = values.iter().map(|v| v.units()).sum();
+            prop_assert_eq!(forward, backward);
+            prop_assert_eq!(forward.to_decimal().unwrap().units(), exact);
+        }
+    }
+}

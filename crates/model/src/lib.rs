@@ -1,0 +1,20 @@
+//! What meterd measures: ids, exact decimals, times and calendar windows, meter definitions and measurements.
+//!
+//! No I/O and no clock: whoever needs the present time passes it in.
+
+mod decimal;
+mod id;
+mod measurement;
+mod meter;
+mod time;
+mod window;
+
+pub use decimal::{Decimal, DecimalError, DecimalSum};
+pub use id::{
+    Alphabet, AttributeValue, FieldName, MeasurementId, MeterId, MeterName, OrganizationId,
+    Subject, TextError, TextRule, check_text,
+};
+pub use measurement::{Measurement, MeasurementError};
+pub use meter::{FIELDS_MAX, MeterDefinition, MeterKind, ValueField};
+pub use time::{TimeError, Timestamp};
+pub use window::{Window, Zone, ZoneError};
