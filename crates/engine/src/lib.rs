@@ -1,0 +1,44 @@
+//! The engine of meterd: keeps each measurement exactly once and answers questions about them at once.
+//!
+//! A batch goes through [`Engine::submit`] to the one writer thread, which decides every id, appends the decisions to
+//! the log, syncs, applies them to memory and then answers. Queries read memory, each from one snapshot. No HTTP, no
+//! SQL, no async runtime; disk and time are passed in.
+//!
+//! What never happens: an answer before the sync, an answer that a restart belies, a query that sees what is not
+//! durable, a measurement changed in place, a number rounded (but a mean at its last digit), a damaged log guessed at.
+
+mod batch;
+mod disk;
+mod engine;
+mod fingerprint;
+mod ids;
+mod list;
+mod log;
+mod query;
+mod queue;
+mod recover;
+mod settings;
+mod state;
+mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod texts;
+mod ticket;
+mod trace;
+mod verify;
+mod writer;
+
+pub use batch::{Batch, OnConflict, Receipt, SubmitError, Verdict, VoidOutcome, VoidReceipt};
+pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
+pub use engine::{Engine, MeterStats, Stats};
+pub use list::{ListCursor, ListPage, Listed, Listing};
+pub use log::frame::Fault;
+pub use query::{
+    Aggregation, Cancel, Filter, Function, GroupKey, Number, Order, OrderKey, Query, QueryAnswer,
+    QueryError, QueryLimit, Row,
+};
+pub use recover::OpenError;
+pub use settings::{Durability, Settings};
+pub use ticket::Ticket;
+pub use trace::{Action, Trace, Version};
+pub use verify::{Problem, VerifyError, VerifyReport, verify};

@@ -1,0 +1,170 @@
+//! What waits for the log, bounded in number and bytes.
+
+use crate::batch::{Batch, Receipt, SubmitError, Void, VoidReceipt};
+use crate::fingerprint::Fingerprint;
+use crate::settings::Settings;
+use crate::ticket::Answer;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// One caller's wish.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Store {
+        batch: Batch,
+        /// Of the batch's measurements, computed where the caller waits rather than in the one writer.
+        fingerprints: Vec<Fingerprint>,
+        answer: Answer<Receipt>,
+    },
+    Void {
+        void: Void,
+        answer: Answer<VoidReceipt>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    max_batches: usize,
+    max_bytes: usize,
+    group_max_batches: usize,
+    group_max_bytes: usize,
+    busy_retry_after: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: VecDeque<(Request, usize)>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// What was found waiting.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Group(Vec<Request>),
+    /// Nothing came in time.
+    Nothing,
+    /// Nothing is left, and nothing will come.
+    Closed,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depth {
+    pub(crate) batches: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            max_batches: settings.queue_max_batches,
+            max_bytes: settings.queue_max_bytes,
+            group_max_batches: settings.group_max_batches.max(1),
+            group_max_bytes: settings.group_max_bytes.min(Settings::GROUP_BYTES_LIMIT),
+            busy_retry_after: settings.busy_retry_after,
+        }
+    }
+
+    /// Whether a request would be taken now, before any work is put into it.
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<(), SubmitError> {
+        self.check(&self.waiting.lock(), bytes)
+    }
+
+    fn check(&self, waiting: &Waiting, bytes: usize) -> Result<(), SubmitError> {
+        if bytes > self.group_max_bytes {
+            return Err(SubmitError::TooLarge {
+                max_bytes: self.group_max_bytes,
+            });
+        }
+        if waiting.closed {
+            return Err(SubmitError::Closed);
+        }
+        // A batch larger than the whole queue still gets through when nothing else waits.
+        let full = waiting.requests.len() >= self.max_batches
+            || (waiting.bytes.saturating_add(bytes) > self.max_bytes
+                && !waiting.requests.is_empty());
+        if full {
+            return Err(SubmitError::Busy {
+                retry_after: self.busy_retry_after,
+            });
+        }
+        Ok(())
+    }
+
+    /// `bytes`: no less than what the request adds to the log.
+    pub(crate) fn push(&self, request: Request, bytes: usize) -> Result<(), SubmitError> {
+        let mut waiting = self.waiting.lock();
+        self.check(&waiting, bytes)?;
+        waiting.bytes += bytes;
+        waiting.requests.push_back((request, bytes));
+        drop(waiting);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for requests, at most so long, and takes as many as may be written together.
+    pub(crate) fn take_group(&self, patience: Option<Duration>) -> Taken {
+        let mut waiting = self.waiting.lock();
+        let until = patience.map(|patience| Instant::now() + patience);
+        while waiting.requests.is_empty() {
+            if waiting.closed {
+                return Taken::Closed;
+            }
+            match until {
+                None => self.changed.wait(&mut waiting),
+                Some(until) => {
+                    if self.changed.wait_until(&mut waiting, until).timed_out() {
+                        return Taken::Nothing;
+                    }
+                }
+            }
+        }
+        let mut group = Vec::new();
+        let mut group_bytes = 0;
+        while group.len() < self.group_max_batches {
+            let Some(bytes) = waiting.requests.front().map(|(_, bytes)| *bytes) else {
+                break;
+            };
+            if !group.is_empty() && group_bytes + bytes > self.group_max_bytes {
+                break;
+            }
+            let Some((request, _)) = waiting.requests.pop_front() else {
+                break;
+            };
+            waiting.bytes -= bytes;
+            group_bytes += bytes;
+            group.push(request);
+        }
+        Taken::Group(group)
+    }
+
+    /// Takes nothing more; what waits is still handed out.
+    pub(crate) fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Drops what waits, whose callers thereby learn that it will not be done.
+    pub(crate) fn abandon(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        let dropped = std::mem::take(&mut waiting.requests);
+        waiting.bytes = 0;
+        drop(waiting);
+        drop(dropped);
+    }
+
+    pub(crate) fn depth(&self) -> Depth {
+        let waiting = self.waiting.lock();
+        Depth {
+            batches: waiting.requests.len(),
+            bytes: waiting.bytes,
+        }
+    }
+}

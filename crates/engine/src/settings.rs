@@ -1,0 +1,81 @@
+//! What the engine can be told, and the bounds it keeps.
+
+use std::time::Duration;
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After the disk has confirmed it: an acknowledged measurement survives a power cut.
+    #[default]
+    Sync,
+    /// After the operating system has taken it: an acknowledged measurement survives the end of the process, not of
+    /// the machine.
+    Os,
+}
+
+/// Every bound of the engine, with its default in [`Settings::default`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub durability: Durability,
+    /// Most bytes of batches written and synced together; also the most that one batch may have. At most
+    /// [`Settings::GROUP_BYTES_LIMIT`].
+    pub group_max_bytes: usize,
+    /// Most batches written and synced together.
+    pub group_max_batches: usize,
+    /// Most batches that wait for the log; past it the answer is busy.
+    pub queue_max_batches: usize,
+    /// Most bytes of batches that wait for the log.
+    pub queue_max_bytes: usize,
+    /// What a busy engine asks its callers to wait.
+    pub busy_retry_after: Duration,
+    /// A log file past this size is followed by a new one.
+    pub log_file_max_bytes: u64,
+    /// How often a log that cannot be written is tried again while nothing is sent.
+    pub repair_interval: Duration,
+    /// Most versions of measurements held. A batch that would add versions past it finds the engine full.
+    pub versions_max: u64,
+    /// Distinct subjects and attribute texts of one organization from which on it finds the engine full for whatever
+    /// would add a version.
+    pub texts_max: usize,
+    /// Most measurements one query or listing may look at.
+    pub query_rows_max: u64,
+    /// Most groups one query may build.
+    pub query_groups_max: usize,
+    /// Most distinct values one query may collect for `unique`.
+    pub query_unique_max: usize,
+    /// Most measurements on one page of a listing; a larger limit is lowered to it.
+    pub list_limit_max: usize,
+    /// Most ids, per organization, whose repeats are counted for the trace.
+    pub repeats_max: usize,
+}
+
+impl Settings {
+    /// Keeps every frame of the log well below the length that a reader accepts.
+    pub const GROUP_BYTES_LIMIT: usize = 48 << 20;
+    /// Rows and ids are numbered with 32 bits.
+    pub const VERSIONS_LIMIT: u64 = 4_000_000_000;
+    /// Texts are numbered with 32 bits, and what one group adds comes on top.
+    pub const TEXTS_LIMIT: usize = 4_000_000_000;
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            group_max_bytes: 16 << 20,
+            group_max_batches: 1024,
+            queue_max_batches: 4096,
+            queue_max_bytes: 64 << 20,
+            busy_retry_after: Duration::from_millis(250),
+            log_file_max_bytes: 128 << 20,
+            repair_interval: Duration::from_secs(1),
+            texts_max: 1_000_000_000,
+            versions_max: 1_000_000_000,
+            query_rows_max: 1_000_000_000,
+            query_groups_max: 1_000_000,
+            query_unique_max: 10_000_000,
+            list_limit_max: 10_000,
+            repeats_max: 1_000_000,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The engine from outside: against a naive oracle, through power cuts and failing disks, from many threads, and over
+//! damaged files.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod concurrency;
+mod crash;
+mod fixtures;
+mod format;
+mod oracle;
+mod properties;
+mod rules;

@@ -1,0 +1,310 @@
+//! Random histories and random queries: the engine must agree with the oracle to the last digit, also after reopening.
+
+use crate::fixtures::*;
+use crate::oracle::Oracle;
+use meterd_engine::testing::{PowerCut, SimulatedDisk};
+use meterd_engine::{
+    Aggregation, Batch, Cancel, Engine, Filter, Function, GroupKey, Listing, OnConflict, Order,
+    OrderKey, Query, Settings, verify,
+};
+use meterd_model::{Decimal, Measurement, Timestamp, Window, Zone};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use std::path::Path;
+
+const ZONES: [&str; 8] = [
+    "UTC",
+    "Europe/Berlin",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "America/St_Johns",
+    "Pacific/Apia",
+    "America/Sao_Paulo",
+    "Asia/Kathmandu",
+];
+const VALUES: [&str; 3] = ["amount", "energy", "both"];
+const ATTRIBUTES: [&str; 3] = ["region", "tier", "both"];
+const TEXTS: [&str; 4] = ["eu", "us", "", "Ω-3"];
+const SUBJECTS: [&str; 4] = ["device-1", "device-2", "Äpfel", "z"];
+/// Around changes of daylight saving in Berlin, St. John's and Lord Howe, and Samoa's lost day.
+const MOMENTS: [i64; 5] = [
+    1_774_746_000,
+    1_792_890_000,
+    1_775_314_800,
+    1_325_239_200,
+    1_541_300_400,
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(Batch),
+    Void(u128, Vec<u8>),
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    (
+        0..MOMENTS.len(),
+        -400_000_000_000_i64..400_000_000_000,
+        any::<bool>(),
+    )
+        .prop_map(|(moment, off, coarse)| {
+            let off = if coarse {
+                off / 3_600_000_000 * 3_600_000_000
+            } else {
+                off
+            };
+            Timestamp::from_micros(MOMENTS[moment] * 1_000_000 + off).unwrap()
+        })
+}
+
+fn value() -> impl Strategy<Value = Decimal> {
+    prop_oneof![
+        3 => (-20_i64..20).prop_map(Decimal::from),
+        2 => any::<i64>().prop_map(|units| Decimal::from_units(i128::from(units) * 7_919).unwrap()),
+        1 => prop_oneof![Just(Decimal::MAX), Just(Decimal::MIN), Just(Decimal::ZERO)],
+    ]
+}
+
+fn measurement() -> impl Strategy<Value = Measurement> {
+    (
+        (0_u8..40, 1_u128..3, 0..SUBJECTS.len(), time()),
+        option::weighted(0.2, 1_i64..10_000_000),
+        vec(option::weighted(0.7, value()), VALUES.len()),
+        vec(option::weighted(0.5, 0..TEXTS.len()), ATTRIBUTES.len()),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(
+                (number, meter_number, subject_index, time),
+                lasts,
+                values,
+                attributes,
+                backwards,
+            )| {
+                let mut measurement = Measurement {
+                    id: id(&format!("id-{number}")),
+                    meter: meter(meter_number),
+                    subject: subject(SUBJECTS[subject_index]),
+                    time,
+                    end_time: lasts
+                        .map(|lasts| Timestamp::from_micros(time.micros() + lasts).unwrap()),
+                    values: VALUES
+                        .iter()
+                        .zip(values)
+                        .filter_map(|(name, value)| Some((field(name), value?)))
+                        .collect(),
+                    attributes: ATTRIBUTES
+                        .iter()
+                        .zip(attributes)
+                        .filter_map(|(name, text)| {
+                            Some((field(name), crate::fixtures::text(TEXTS[text?])))
+                        })
+                        .collect(),
+                };
+                if backwards {
+                    measurement.values.reverse();
+                }
+                measurement
+            },
+        )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let submit = (
+        1_u128..3,
+        vec(measurement(), 0..12),
+        any::<bool>(),
+        any::<prop::sample::Index>(),
+    )
+        .prop_map(|(organization_number, mut measurements, replace, repeat)| {
+            if let Some(last) = measurements.last().cloned() {
+                // A repeat of the same content, which random content would hardly ever hit.
+                measurements.insert(repeat.index(measurements.len()), last);
+            }
+            Step::Submit(Batch {
+                organization: organization(organization_number),
+                received: at(1_800_000_000),
+                measurements,
+                on_conflict: if replace {
+                    OnConflict::Replace
+                } else {
+                    OnConflict::Reject
+                },
+            })
+        });
+    let void = (1_u128..3, vec(0_u8..50, 0..5))
+        .prop_map(|(organization, ids)| Step::Void(organization, ids));
+    prop_oneof![4 => submit, 1 => void]
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let aggregation = (0..8_usize, 0..5_usize).prop_map(|(function, name)| {
+        let functions = [
+            Function::Sum,
+            Function::Min,
+            Function::Max,
+            Function::Count,
+            Function::Mean,
+            Function::Latest,
+            Function::Earliest,
+            Function::Unique,
+        ];
+        let function = functions[function];
+        let names = [
+            Some("amount"),
+            Some("energy"),
+            Some("both"),
+            Some("region"),
+            None,
+        ];
+        let optional = matches!(function, Function::Count | Function::Unique);
+        Aggregation {
+            function,
+            field: names[name]
+                .or(if optional { None } else { Some("unheard-of") })
+                .map(field),
+        }
+    });
+    let group = (0..4_usize).prop_map(|n| match n {
+        0 => GroupKey::Subject,
+        1 => GroupKey::Attribute(field("region")),
+        2 => GroupKey::Attribute(field("both")),
+        _ => GroupKey::Attribute(field("unheard-of")),
+    });
+    let filter = (
+        option::weighted(0.3, vec(0..5_usize, 0..4)),
+        vec((0..3_usize, vec(0..5_usize, 0..5)), 0..2),
+    )
+        .prop_map(|(subjects, attributes)| {
+            let subjects_known = ["device-1", "device-2", "Äpfel", "z", "nobody"];
+            let texts = ["eu", "us", "", "Ω-3", "nothing"];
+            Filter {
+                subjects: subjects.map(|subjects| {
+                    subjects
+                        .into_iter()
+                        .map(|s| subject(subjects_known[s]))
+                        .collect()
+                }),
+                attributes: attributes
+                    .into_iter()
+                    .map(|(name, wanted)| {
+                        (
+                            field(ATTRIBUTES[name]),
+                            wanted.into_iter().map(|t| texts[t].to_owned()).collect(),
+                        )
+                    })
+                    .collect(),
+            }
+        });
+    let range = prop_oneof![
+        1 => Just((Timestamp::MIN, Timestamp::MAX)),
+        3 => (time(), time()).prop_map(|(a, b)| (a.min(b), a.max(b))),
+    ];
+    (
+        (range, 0..ZONES.len(), option::weighted(0.8, 0..5_usize)),
+        vec(group, 0..3),
+        filter,
+        vec(aggregation, 0..5),
+        vec((0..3_u8, any::<prop::sample::Index>(), any::<bool>()), 0..3),
+        (0..4_usize, prop_oneof![Just(1000), 0..6_usize]),
+    )
+        .prop_map(
+            |((range, zone, window), group_by, filter, aggregations, orders, (offset, limit))| {
+                Query {
+                    meter: meter(1),
+                    from: range.0,
+                    to: range.1,
+                    zone: Zone::named(ZONES[zone]).unwrap(),
+                    window: window.map(|window| Window::ALL[window]),
+                    order_by: orders
+                        .into_iter()
+                        .map(|(kind, index, descending)| Order {
+                            by: match kind {
+                                1 if !group_by.is_empty() => {
+                                    OrderKey::Group(index.index(group_by.len()))
+                                }
+                                2 if !aggregations.is_empty() => {
+                                    OrderKey::Value(index.index(aggregations.len()))
+                                }
+                                _ => OrderKey::From,
+                            },
+                            descending,
+                        })
+                        .collect(),
+                    group_by,
+                    filter,
+                    aggregations,
+                    offset: if limit == 1000 { 0 } else { offset },
+                    limit,
+                }
+            },
+        )
+}
+
+fn agree(engine: &Engine, oracle: &Oracle, queries: &[Query]) -> Result<(), TestCaseError> {
+    for query in queries {
+        let answer = engine
+            .query(organization(1), query, &Cancel::new())
+            .unwrap();
+        prop_assert_eq!(answer, oracle.query(query), "{:?}", query);
+    }
+    let mut listed = Vec::new();
+    let mut listing = Listing {
+        limit: 7,
+        ..Listing::default()
+    };
+    loop {
+        let page = engine
+            .list(organization(1), &listing, &Cancel::new())
+            .unwrap();
+        listed.extend(
+            page.measurements
+                .into_iter()
+                .map(|m| (m.sequence, m.measurement)),
+        );
+        match page.next {
+            Some(next) => listing.after = Some(next),
+            None => break,
+        }
+    }
+    prop_assert_eq!(listed, oracle.listing());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn the_engine_agrees_with_the_oracle(steps in vec(step(), 1..14), queries in vec(query(), 1..12), small_files in any::<bool>()) {
+        let disk = SimulatedDisk::new();
+        let settings = Settings {
+            log_file_max_bytes: if small_files { 200 } else { 1 << 20 },
+            ..Settings::default()
+        };
+        let mut oracle = Oracle::default();
+        let engine = open_with(&disk, settings.clone());
+        for step in steps {
+            match step {
+                Step::Submit(batch) => {
+                    let expected = oracle.submit(&batch);
+                    prop_assert_eq!(store(&engine, batch), expected);
+                }
+                Step::Void(number, ids) => {
+                    let ids: Vec<_> = ids.iter().map(|n| id(&format!("id-{n}"))).collect();
+                    let expected = oracle.void(organization(number), &ids);
+                    let receipt = engine.void(organization(number), ids, at(1_800_000_001)).unwrap().wait().unwrap();
+                    prop_assert_eq!(receipt.outcomes, expected);
+                }
+            }
+        }
+        agree(&engine, &oracle, &queries)?;
+        // A power cut with the engine still running, then a proper close.
+        let crashed = open_with(&disk.restart(PowerCut::Drop), settings.clone());
+        agree(&crashed, &oracle, &queries)?;
+        drop(engine);
+        let report = verify(Path::new(DIRECTORY), &disk, &mut |_, _| {}).unwrap();
+        prop_assert!(report.is_sound(), "{:?}", report.problems);
+        agree(&open_with(&disk, settings), &oracle, &queries)?;
+    }
+}

@@ -1,0 +1,480 @@
+//! The rules one by one, each in its smallest case.
+
+use crate::fixtures::*;
+use Verdict::{Accepted, Conflict, Duplicate, Replaced};
+use VoidOutcome::{AlreadyVoided, NotFound, Voided};
+use meterd_engine::testing::{PowerCut, SimulatedDisk};
+use meterd_engine::{
+    Action, Batch, Cancel, Durability, Engine, GroupKey, ListCursor, Listing, OpenError, Order,
+    OrderKey, Query, QueryError, QueryLimit, Settings, SubmitError, SystemDisk, Verdict,
+    VoidOutcome, verify,
+};
+use meterd_model::{Measurement, MeasurementError, Timestamp, Window};
+use std::path::Path;
+use std::sync::Arc;
+
+#[test]
+fn one_id_is_decided_by_what_it_holds() {
+    let engine = open(&SimulatedDisk::new());
+    let verdicts = store(
+        &engine,
+        batch(vec![
+            measured("a", 1, "1"),
+            measured("a", 1, "1.0"),
+            measured("a", 1, "2"),
+            measured("b", 1, "5"),
+        ]),
+    );
+    assert_eq!(verdicts, [Accepted, Duplicate, Conflict, Accepted]);
+    assert_eq!(totals(&engine), (2, "6".to_owned()));
+    let verdicts = store(
+        &engine,
+        replacing(vec![
+            measured("a", 1, "2"),
+            measured("a", 1, "2"),
+            measured("a", 2, "3"),
+            measured("c", 1, "1"),
+        ]),
+    );
+    assert_eq!(verdicts, [Replaced, Duplicate, Replaced, Accepted]);
+    assert_eq!(totals(&engine), (3, "9".to_owned()));
+}
+
+#[test]
+fn a_voided_id_stays_taken_until_replaced() {
+    let disk = SimulatedDisk::new();
+    let engine = open(&disk);
+    store(&engine, batch(vec![measured("a", 1, "1")]));
+    let void = |engine: &Engine, ids: &[&str]| {
+        let ids = ids.iter().map(|text| id(text)).collect();
+        engine
+            .void(organization(1), ids, at(7))
+            .unwrap()
+            .wait()
+            .unwrap()
+            .outcomes
+    };
+    assert_eq!(
+        void(&engine, &["a", "a", "z"]),
+        [Voided, AlreadyVoided, NotFound]
+    );
+    assert_eq!(totals(&engine).0, 0);
+    assert_eq!(
+        store(&engine, batch(vec![measured("a", 1, "1")])),
+        [Conflict]
+    );
+    assert_eq!(
+        store(&engine, replacing(vec![measured("a", 1, "1")])),
+        [Replaced]
+    );
+    assert_eq!(
+        store(&engine, batch(vec![measured("a", 1, "1")])),
+        [Duplicate]
+    );
+    let trace = engine.trace(organization(1), &id("a"), 100).unwrap();
+    assert_eq!(trace.duplicates, 1);
+    let actions: Vec<_> = trace
+        .versions
+        .iter()
+        .map(|v| (v.sequence, v.action))
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            (1, Action::Stored),
+            (2, Action::Voided),
+            (3, Action::Replaced)
+        ]
+    );
+    assert_eq!(trace.current(), Some(&measured("a", 1, "1")));
+    assert!(trace.versions[1].measurement.is_none());
+    drop(engine);
+    let engine = open(&disk.restart(PowerCut::Drop));
+    let again = engine.trace(organization(1), &id("a"), 100).unwrap();
+    assert_eq!((again.versions, again.duplicates), (trace.versions, 0));
+    assert_eq!(totals(&engine), (1, "1".to_owned()));
+    assert!(engine.trace(organization(2), &id("a"), 100).is_none());
+}
+
+#[test]
+fn a_meter_tells_what_it_has_and_a_move_to_another_takes_it_along() {
+    let engine = open(&SimulatedDisk::new());
+    let mut moved = measured("a", 1, "1");
+    moved.attributes.push((field("region"), text("eu")));
+    store(&engine, batch(vec![moved.clone(), measured("b", 1, "2")]));
+    moved.meter = meter(2);
+    assert_eq!(store(&engine, replacing(vec![moved])), [Replaced]);
+    let stats = engine.meter_stats(organization(1), meter(1));
+    assert_eq!((stats.measurements, stats.versions), (1, 2));
+    assert_eq!(
+        (stats.values, stats.attributes),
+        (vec![field("amount")], vec![field("region")])
+    );
+    assert_eq!(
+        engine.meter_stats(organization(1), meter(2)).measurements,
+        1
+    );
+    assert_eq!(engine.meter_stats(organization(2), meter(1)).versions, 0);
+    assert_eq!(totals(&engine), (1, "2".to_owned()));
+}
+
+#[test]
+fn pages_of_a_listing_neither_repeat_nor_skip() {
+    let engine = open(&SimulatedDisk::new());
+    let rows = (0..10_000)
+        .map(|n| measured(&format!("m{n}"), n * 7919 % 1000, "1"))
+        .collect();
+    store(&engine, batch(rows));
+    let mut listing = Listing {
+        from: Some(at(100)),
+        to: Some(at(900)),
+        limit: 333,
+        ..Listing::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = engine
+            .list(organization(1), &listing, &Cancel::new())
+            .unwrap();
+        seen.extend(page.measurements.iter().map(|m| ListCursor {
+            time: m.measurement.time,
+            sequence: m.sequence,
+        }));
+        // Newer ones arrive meanwhile and must not shift the pages.
+        store(
+            &engine,
+            batch(vec![measured(&format!("late{}", seen.len()), 899, "1")]),
+        );
+        match page.next {
+            Some(next) => listing.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 8000);
+    assert!(seen.is_sorted_by(|a, b| a > b));
+}
+
+#[test]
+fn bounds_end_in_errors_that_name_them() {
+    let settings = Settings {
+        query_groups_max: 2,
+        query_unique_max: 2,
+        query_rows_max: 3,
+        group_max_bytes: 1000,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    store(
+        &engine,
+        batch(
+            (0..3)
+                .map(|n| measured(&format!("a{n}"), n * 86_400, &n.to_string()))
+                .collect(),
+        ),
+    );
+    let by_day = Query {
+        window: Some(Window::Day),
+        ..whole_range(vec![count()])
+    };
+    let ask = |query: &Query| engine.query(organization(1), query, &Cancel::new());
+    let limit = |limit| Err(QueryError::TooExpensive { limit });
+    assert_eq!(ask(&by_day), limit(QueryLimit::Groups(2)));
+    let mut unique = count();
+    unique.function = meterd_engine::Function::Unique;
+    unique.field = Some(field("amount"));
+    assert_eq!(
+        ask(&whole_range(vec![unique])),
+        limit(QueryLimit::Unique(2))
+    );
+    store(&engine, batch(vec![measured("b", 1, "1")]));
+    assert_eq!(ask(&whole_range(vec![count()])), limit(QueryLimit::Rows(3)));
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let cancelled = engine.query(organization(1), &whole_range(vec![count()]), &cancel);
+    assert_eq!(cancelled, Err(QueryError::Cancelled));
+    let listing = Listing {
+        limit: 5,
+        ..Listing::default()
+    };
+    let cancelled = engine.list(organization(1), &listing, &cancel);
+    assert_eq!(cancelled, Err(QueryError::Cancelled));
+    let many = (0..20)
+        .map(|n| measured(&format!("c{n}"), 1, "1"))
+        .collect();
+    assert_eq!(
+        engine.submit(batch(many)).unwrap_err(),
+        SubmitError::TooLarge { max_bytes: 1000 }
+    );
+    let mut no_field = whole_range(vec![sum_of("amount")]);
+    no_field.aggregations[0].field = None;
+    assert_eq!(
+        ask(&no_field),
+        Err(QueryError::FieldMissing { aggregation: 0 })
+    );
+    let unordered = Query {
+        group_by: vec![GroupKey::Subject],
+        order_by: vec![Order {
+            by: OrderKey::Group(1),
+            descending: true,
+        }],
+        ..whole_range(Vec::new())
+    };
+    assert_eq!(ask(&unordered), Err(QueryError::OrderUnknown { order: 0 }));
+}
+
+#[test]
+fn an_engine_at_its_number_of_versions_is_full_but_reads() {
+    let settings = Settings {
+        versions_max: 2,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    store(
+        &engine,
+        batch(vec![measured("a", 1, "1"), measured("b", 1, "1")]),
+    );
+    let refused = engine
+        .submit(batch(vec![measured("c", 1, "1")]))
+        .unwrap()
+        .wait();
+    assert_eq!(refused, Err(SubmitError::Full));
+    assert_eq!(totals(&engine).0, 2);
+}
+
+#[test]
+fn at_its_bound_an_engine_still_knows_what_it_has() {
+    let settings = Settings {
+        versions_max: 3,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    let both = || batch(vec![measured("a", 1, "1"), measured("b", 1, "1")]);
+    store(&engine, both());
+    assert_eq!(store(&engine, both()), [Duplicate, Duplicate]);
+    let send = |batch| engine.submit(batch).unwrap();
+    let two_new = || batch(vec![measured("c", 1, "1"), measured("d", 1, "1")]);
+    // Together, so that they may be decided as one group: what was refused is not remembered.
+    let tickets = [
+        send(two_new()),
+        send(two_new()),
+        send(batch(vec![measured("c", 1, "1")])),
+    ];
+    let answers = tickets.map(|ticket| ticket.wait().map(|receipt| receipt.verdicts));
+    assert_eq!(
+        answers,
+        [
+            Err(SubmitError::Full),
+            Err(SubmitError::Full),
+            Ok(vec![Accepted])
+        ]
+    );
+    assert_eq!(store(&engine, both()), [Duplicate, Duplicate]);
+    let replace = send(replacing(vec![measured("a", 1, "2")]));
+    assert_eq!(replace.wait(), Err(SubmitError::Full));
+    assert_eq!(totals(&engine).0, 3);
+}
+
+#[test]
+fn an_organization_has_a_bounded_number_of_texts() {
+    let settings = Settings {
+        texts_max: 2,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    let mut rich = measured("a", 1, "1");
+    rich.attributes.push((field("region"), text("eu")));
+    store(&engine, batch(vec![rich.clone()]));
+    let refused = engine.submit(batch(vec![measured("b", 1, "1")])).unwrap();
+    assert_eq!(refused.wait(), Err(SubmitError::Full));
+    assert_eq!(store(&engine, batch(vec![rich])), [Duplicate]);
+    let other = Batch {
+        organization: organization(2),
+        ..batch(vec![measured("b", 1, "1")])
+    };
+    assert_eq!(store(&engine, other), [Accepted]);
+}
+
+/// What the reader of the log calls damage must not get into it.
+#[test]
+fn what_could_not_be_read_back_is_refused() {
+    let disk = SimulatedDisk::new();
+    let engine = open(&disk);
+    let good = measured("good", 1, "1");
+    let mut twice = measured("twice", 1, "1");
+    twice.values.push((field("amount"), decimal("7")));
+    let mut texts = measured("texts", 1, "1");
+    texts.attributes = vec![(field("region"), text("eu")), (field("region"), text("us"))];
+    let last = Measurement {
+        time: Timestamp::MAX,
+        ..measured("last", 1, "1")
+    };
+    for (bad, error) in [
+        (twice, MeasurementError::FieldRepeated),
+        (texts, MeasurementError::FieldRepeated),
+        (last, MeasurementError::TimeLast),
+    ] {
+        assert_eq!(
+            engine.submit(batch(vec![good.clone(), bad])).unwrap_err(),
+            SubmitError::Invalid { index: 1, error }
+        );
+    }
+    let nearly = Measurement {
+        time: Timestamp::from_micros(Timestamp::MAX.micros() - 1).unwrap(),
+        ..measured("nearly", 1, "1")
+    };
+    store(&engine, batch(vec![nearly]));
+    assert_eq!(totals(&engine).0, 1);
+    drop(engine);
+    assert_eq!(totals(&open(&disk)).0, 1);
+}
+
+#[test]
+fn a_trace_shows_the_newest_versions() {
+    let engine = open(&SimulatedDisk::new());
+    for n in 0..5 {
+        store(&engine, replacing(vec![measured("a", n, "1")]));
+    }
+    let trace = |limit| {
+        let trace = engine.trace(organization(1), &id("a"), limit).unwrap();
+        let sequences: Vec<_> = trace.versions.iter().map(|v| v.sequence).collect();
+        (sequences, trace.more)
+    };
+    assert_eq!(trace(2), (vec![4, 5], true));
+    assert_eq!(trace(5), (vec![1, 2, 3, 4, 5], false));
+    assert_eq!(trace(100), (vec![1, 2, 3, 4, 5], false));
+    assert_eq!(trace(0), (vec![], true));
+}
+
+#[test]
+fn figures_follow_what_is_stored() {
+    let disk = SimulatedDisk::new();
+    let engine = open(&disk);
+    store(
+        &engine,
+        batch(vec![measured("a", 1, "1"), measured("b", 1, "1")]),
+    );
+    store(
+        &engine,
+        replacing(vec![measured("a", 1, "2"), measured("c", 1, "2")]),
+    );
+    let ids = vec![id("a"), id("b"), id("b"), id("z")];
+    engine
+        .void(organization(1), ids, at(9))
+        .unwrap()
+        .wait()
+        .unwrap();
+    store(&engine, replacing(vec![measured("b", 1, "2")]));
+    store(
+        &engine,
+        batch(vec![measured("a", 1, "1"), measured("c", 1, "2")]),
+    );
+    let figures = |engine: &Engine| {
+        let stats = engine.stats();
+        (stats.measurements, stats.ids, stats.organizations)
+    };
+    assert_eq!(figures(&engine), (2, 3, 1));
+    assert_eq!(totals(&engine).0, 2);
+    drop(engine);
+    assert_eq!(figures(&open(&disk)), (2, 3, 1));
+}
+
+#[test]
+fn a_closed_engine_takes_nothing_and_still_answers() {
+    let engine = open(&SimulatedDisk::new());
+    let tickets: Vec<_> = (0..100)
+        .map(|n| {
+            engine
+                .submit(batch(vec![measured(&format!("a{n}"), 1, "1")]))
+                .unwrap()
+        })
+        .collect();
+    engine.close();
+    for ticket in tickets {
+        assert_eq!(ticket.wait().unwrap().verdicts, [Accepted]);
+    }
+    assert_eq!(
+        engine.submit(batch(Vec::new())).unwrap_err(),
+        SubmitError::Closed
+    );
+    // It looks at a batch only if it has room for it.
+    let mut twice = measured("twice", 1, "1");
+    twice.values.push((field("amount"), decimal("7")));
+    assert_eq!(
+        engine.submit(batch(vec![twice])).unwrap_err(),
+        SubmitError::Closed
+    );
+    assert_eq!(totals(&engine), (100, "100".to_owned()));
+}
+
+#[test]
+fn the_real_disk_holds_a_lock_and_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("deep/data");
+    let settings = || Settings {
+        log_file_max_bytes: 2000,
+        durability: Durability::Sync,
+        ..Settings::default()
+    };
+    let open = || Engine::open(&directory, settings(), Arc::new(SystemDisk));
+    for round in 0..3 {
+        let engine = open().unwrap();
+        assert!(matches!(open(), Err(OpenError::Locked)));
+        for n in 0..50 {
+            store(
+                &engine,
+                batch(vec![measured(&format!("r{round}-{n}"), n, "0.5")]),
+            );
+        }
+        assert_eq!(totals(&engine).0, 50 * (round + 1));
+        assert!(engine.stats().log_files > 1);
+    }
+    let mut progress = Vec::new();
+    let report = verify(&directory, &SystemDisk, &mut |done, total| {
+        progress.push((done, total));
+    })
+    .unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(
+        (
+            report.ids,
+            report.measurements,
+            report.versions,
+            report.torn_bytes
+        ),
+        (150, 150, 150, 0)
+    );
+    assert!(progress.last().is_some_and(|(done, total)| done == total));
+    assert!(
+        verify(
+            Path::new("/nonexistent/folder"),
+            &SystemDisk,
+            &mut |_, _| {}
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn windows_are_clipped_to_the_range() {
+    let engine = open(&SimulatedDisk::new());
+    store(
+        &engine,
+        batch(vec![
+            measured("a", 5, "1"),
+            measured("b", 90_000, "2"),
+            measured("c", 100_000, "4"),
+        ]),
+    );
+    let query = Query {
+        from: at(5),
+        to: at(100_000),
+        window: Some(Window::Day),
+        ..whole_range(vec![sum_of("amount")])
+    };
+    let answer = engine
+        .query(organization(1), &query, &Cancel::new())
+        .unwrap();
+    let windows: Vec<(Timestamp, Timestamp)> =
+        answer.rows.iter().map(|row| (row.from, row.to)).collect();
+    assert_eq!(windows, [(at(5), at(86_400)), (at(86_400), at(100_000))]);
+}
