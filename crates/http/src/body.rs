@@ -1,0 +1,293 @@
+//! Reading request bodies within bounds, and what they and query strings say.
+//!
+//! A body may not be larger than its route allows, neither as sent nor inflated; it may not pause for long; and all
+//! bodies in hand together stay within one budget of memory.
+
+use crate::clock::HandlerClock;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::fields::{Fields, Problems};
+use crate::json;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use meterd_fault::{Fault, Kind};
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Longest window a zstd body may ask for: 8 MiB, as RFC 9659 sets for HTTP.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// How much is inflated at a time.
+const INFLATED_PIECE_BYTES: usize = 64 * 1024;
+const ENCODINGS: &[&str] = &["gzip", "zstd"];
+pub const JSON: &str = "application/json";
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// Bounds on bodies that hold for the whole server.
+#[derive(Clone, Debug)]
+pub struct BodyBounds {
+    /// Longest pause between two pieces of a body.
+    pub pause_max: Duration,
+    /// Longest time for a whole body.
+    pub total_max: Duration,
+    /// What is left of the memory for bodies, in KiB.
+    pub memory_kib: Arc<Semaphore>,
+}
+
+/// A whole body as it was meant: inflated, within its bound.
+#[derive(Debug)]
+pub struct RawBody {
+    pub bytes: Bytes,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+impl<S: Sync> FromRequest<S> for RawBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        read(request).await.map_err(Failure)
+    }
+}
+
+async fn read(request: Request) -> Result<RawBody, Fault> {
+    let (parts, body) = request.into_parts();
+    let context = parts
+        .extensions
+        .get::<Context>()
+        .ok_or_else(|| Fault::internal("a body was read outside the pipeline"))?;
+    let bounds = parts
+        .extensions
+        .get::<BodyBounds>()
+        .ok_or_else(|| Fault::internal("a body was read without bounds"))?;
+    let encoding = Encoding::of(&parts.headers)?;
+    let limit = context.body_limit_bytes;
+
+    let deadline = tokio::time::Instant::now() + bounds.total_max;
+    // The handler's time limit is for its own work.
+    let waiting = parts
+        .extensions
+        .get::<HandlerClock>()
+        .map(HandlerClock::pause);
+    let (sent, mut memory) = receive(body, limit, bounds, deadline).await?;
+    drop(waiting);
+    if encoding == Encoding::Identity {
+        return Ok(RawBody {
+            bytes: sent,
+            _memory: memory,
+        });
+    }
+    let bounds = bounds.clone();
+    let (inflated, more) =
+        tokio::task::spawn_blocking(move || inflate(&sent, encoding, limit, &bounds))
+            .await
+            .map_err(Fault::internal)??;
+    if let Some(more) = more {
+        merge(&mut memory, more);
+    }
+    Ok(RawBody {
+        bytes: inflated,
+        _memory: memory,
+    })
+}
+
+async fn receive(
+    mut body: axum::body::Body,
+    limit: u64,
+    bounds: &BodyBounds,
+    deadline: tokio::time::Instant,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Fault> {
+    let announced = hyper::body::Body::size_hint(&body);
+    if announced.lower() > limit {
+        return Err(Kind::BodyTooLarge { limit_bytes: limit }.into());
+    }
+    let mut memory = None;
+    let mut received = BytesMut::new();
+    loop {
+        let pause_end = (tokio::time::Instant::now() + bounds.pause_max).min(deadline);
+        let frame = tokio::time::timeout_at(pause_end, body.frame())
+            .await
+            .map_err(|_| Kind::BodyTimeout {
+                limit: bounds.pause_max,
+            })?;
+        let Some(frame) = frame else {
+            break;
+        };
+        let frame = frame.map_err(|error| {
+            Fault::new(Kind::BodyMalformed {
+                reason: "the body ended early".into(),
+                line: 1,
+                column: 0,
+            })
+            .with_context(error)
+        })?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if received.len() as u64 + piece.len() as u64 > limit {
+            return Err(Kind::BodyTooLarge { limit_bytes: limit }.into());
+        }
+        merge(&mut memory, reserve(bounds, piece.len() as u64)?);
+        received.extend_from_slice(&piece);
+    }
+    Ok((received.freeze(), memory))
+}
+
+fn reserve(bounds: &BodyBounds, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    Arc::clone(&bounds.memory_kib)
+        .try_acquire_many_owned(kib)
+        .map_err(|_| {
+            Fault::new(Kind::Overloaded {
+                retry_after: Duration::from_secs(1),
+            })
+            .with_context("no memory left for request bodies")
+        })
+}
+
+fn merge(memory: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match memory {
+        Some(held) => held.merge(more),
+        None => *memory = Some(more),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Result<Self, Fault> {
+        let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+        let encoding = match (values.next(), values.next()) {
+            (None, _) => Some(Self::Identity),
+            (Some(value), None) => match value.to_str().unwrap_or("").trim() {
+                word if word.eq_ignore_ascii_case("identity") || word.is_empty() => {
+                    Some(Self::Identity)
+                }
+                word if word.eq_ignore_ascii_case("gzip")
+                    || word.eq_ignore_ascii_case("x-gzip") =>
+                {
+                    Some(Self::Gzip)
+                }
+                word if word.eq_ignore_ascii_case("zstd") => Some(Self::Zstd),
+                _ => None,
+            },
+            // Encodings on top of each other multiply what a small body can become.
+            (Some(_), Some(_)) => None,
+        };
+        encoding.ok_or_else(|| Kind::ContentEncodingUnsupported { allowed: ENCODINGS }.into())
+    }
+}
+
+fn inflate(
+    sent: &[u8],
+    encoding: Encoding,
+    limit: u64,
+    bounds: &BodyBounds,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Fault> {
+    let mut decoder: Box<dyn Read + '_> = match encoding {
+        Encoding::Identity => Box::new(sent),
+        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(sent)),
+        Encoding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(sent).map_err(damaged)?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG_MAX)
+                .map_err(damaged)?;
+            Box::new(decoder)
+        }
+    };
+    let mut inflated = Vec::new();
+    let mut memory = None;
+    let mut piece = vec![0; INFLATED_PIECE_BYTES];
+    loop {
+        let read = decoder.read(&mut piece).map_err(damaged)?;
+        if read == 0 {
+            return Ok((inflated.into(), memory));
+        }
+        if inflated.len() as u64 + read as u64 > limit {
+            return Err(Kind::BodyTooLarge { limit_bytes: limit }.into());
+        }
+        // In steps, so that a small body does not hold room for the largest one.
+        merge(&mut memory, reserve(bounds, read as u64)?);
+        inflated.extend_from_slice(piece.get(..read).unwrap_or_default());
+    }
+}
+
+fn damaged(error: std::io::Error) -> Fault {
+    Fault::new(Kind::BodyMalformed {
+        reason: "the compressed body is damaged".into(),
+        line: 1,
+        column: 0,
+    })
+    .with_context(error)
+}
+
+/// Whether the media type is `expected`, parameters and case aside.
+pub fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
+}
+
+/// Something that a JSON object or a query string says.
+pub trait Checked: Sized {
+    /// Takes the members it knows, noting problems in `fields`; `None` only if there are some.
+    fn check(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// A JSON body, checked member by member. Unknown members are refused.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: Checked, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        if !has_media_type(request.headers(), JSON) {
+            return Err(Kind::MediaTypeUnsupported { expected: &[JSON] }.into());
+        }
+        let body = RawBody::from_request(request, state).await?;
+        check_json(&body.bytes).map(Self).map_err(Failure)
+    }
+}
+
+/// Reads one JSON object as a `T`.
+pub fn check_json<T: Checked>(bytes: &[u8]) -> Result<T, Fault> {
+    let mut problems = Problems::default();
+    let json = json::parse(bytes, "", &mut problems)?;
+    let mut value = None;
+    if let Some(mut fields) = Fields::of_object(json, "", &mut problems) {
+        value = T::check(&mut fields);
+        fields.finish();
+    }
+    problems.into_result()?;
+    value.ok_or_else(|| Fault::internal("a body was refused without a problem"))
+}
+
+/// A query string, checked parameter by parameter. Unknown parameters are refused.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: Checked, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let mut problems = Problems::default();
+        let mut fields = Fields::of_query(parts.uri.query().unwrap_or(""), &mut problems);
+        let value = T::check(&mut fields);
+        fields.finish();
+        problems.into_result()?;
+        value
+            .map(Self)
+            .ok_or_else(|| Fault::internal("a query was refused without a problem").into())
+    }
+}

@@ -1,0 +1,635 @@
+//! Checking what a request says, member by member, and collecting everything that is wrong with it.
+//!
+//! [`Fields`] takes the members of an object one after the other; each getter returns the value if it is good and
+//! notes a [`Problem`] if it is not. So one answer lists all problems of a body. Query strings are read through the
+//! same face, with every value a string.
+
+use crate::json::{Json, child};
+use meterd_fault::{Fault, Format, JsonType, Kind, Location, Problem, Rule};
+use meterd_model::{Decimal, TextError, TextRule, Timestamp, Zone, check_text};
+
+/// The most problems one answer lists.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// What has been found wrong so far.
+#[derive(Debug, Default)]
+pub struct Problems {
+    list: Vec<Problem>,
+    beyond: bool,
+}
+
+impl Problems {
+    pub fn push(&mut self, problem: Problem) {
+        if self.list.len() < PROBLEMS_MAX {
+            self.list.push(problem);
+        } else {
+            self.beyond = true;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether more problems were found than are listed.
+    pub fn is_full(&self) -> bool {
+        self.beyond
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn into_vec(self) -> Vec<Problem> {
+        self.list
+    }
+
+    /// All problems as one fault, if there are any.
+    pub fn into_result(self) -> Result<(), Fault> {
+        if self.list.is_empty() {
+            Ok(())
+        } else {
+            Err(Kind::Invalid {
+                problems: self.list,
+            }
+            .into())
+        }
+    }
+}
+
+/// Where a set of fields was read from.
+#[derive(Clone, Debug)]
+enum Source {
+    Body(String),
+    Query,
+}
+
+/// The members of one object, or the parameters of one query string, not yet taken.
+#[derive(Debug)]
+pub struct Fields<'p> {
+    source: Source,
+    members: Vec<(String, Json)>,
+    known: Vec<&'static str>,
+    problems: &'p mut Problems,
+}
+
+impl<'p> Fields<'p> {
+    /// The members of a JSON object; anything else is a problem at `pointer`.
+    pub fn of_object(json: Json, pointer: &str, problems: &'p mut Problems) -> Option<Self> {
+        match json {
+            Json::Object(members) => Some(Self {
+                source: Source::Body(pointer.to_owned()),
+                members,
+                known: Vec::new(),
+                problems,
+            }),
+            _ => {
+                problems.push(Problem::body(
+                    pointer,
+                    Rule::Type {
+                        expected: JsonType::Object,
+                    },
+                ));
+                None
+            }
+        }
+    }
+
+    /// The parameters of a query string (`application/x-www-form-urlencoded`). A repeated parameter is a problem
+    /// here; surfaces whose originals allow lists split them before.
+    pub fn of_query(query: &str, problems: &'p mut Problems) -> Self {
+        let mut members: Vec<(String, Json)> = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(name), Some(value)) = (form_decode(name), form_decode(value)) else {
+                problems.push(Problem::query(
+                    meterd_fault::quote(name),
+                    Rule::Format {
+                        format: Format::UrlEncoding,
+                    },
+                ));
+                continue;
+            };
+            if members.iter().any(|(known, _)| *known == name) {
+                problems.push(Problem::query(meterd_fault::quote(&name), Rule::Unique));
+                continue;
+            }
+            members.push((name, Json::String(value)));
+        }
+        Self {
+            source: Source::Query,
+            members,
+            known: Vec::new(),
+            problems,
+        }
+    }
+
+    pub fn location(&self, name: &str) -> Location {
+        match &self.source {
+            Source::Body(pointer) => Location::Body(child(pointer, name)),
+            Source::Query => Location::Query(name.to_owned()),
+        }
+    }
+
+    /// Notes that the named member breaks a rule.
+    pub fn refuse(&mut self, name: &str, rule: Rule) {
+        let location = self.location(name);
+        self.problems.push(Problem::new(location, rule));
+    }
+
+    fn refuse_value(&mut self, name: &str, rule: Rule, value: &str) {
+        let location = self.location(name);
+        self.problems
+            .push(Problem::new(location, rule).with_value(value));
+    }
+
+    /// The raw member; `null` counts as absent.
+    pub fn take(&mut self, name: &'static str) -> Option<Json> {
+        self.known.push(name);
+        let position = self.members.iter().position(|(key, _)| key == name)?;
+        let (_, value) = self.members.remove(position);
+        (value != Json::Null).then_some(value)
+    }
+
+    /// The raw member, or a problem that it is missing.
+    pub fn require(&mut self, name: &'static str) -> Option<Json> {
+        let value = self.take(name);
+        if value.is_none() && !self.already_refused(name) {
+            self.refuse(name, Rule::Required);
+        }
+        value
+    }
+
+    fn already_refused(&self, name: &str) -> bool {
+        let location = self.location(name);
+        self.problems.list.iter().any(|p| p.location == location)
+    }
+
+    pub fn string(&mut self, name: &'static str) -> Option<String> {
+        let value = self.take(name)?;
+        self.as_string(name, value)
+    }
+
+    pub fn required_string(&mut self, name: &'static str) -> Option<String> {
+        let value = self.require(name)?;
+        self.as_string(name, value)
+    }
+
+    fn as_string(&mut self, name: &'static str, value: Json) -> Option<String> {
+        match value {
+            Json::String(text) => Some(text),
+            _ => {
+                self.refuse(
+                    name,
+                    Rule::Type {
+                        expected: JsonType::String,
+                    },
+                );
+                None
+            }
+        }
+    }
+
+    /// A string that follows a model type's rule.
+    pub fn text<T>(
+        &mut self,
+        name: &'static str,
+        make: impl FnOnce(String) -> Result<T, TextError>,
+    ) -> Option<T> {
+        let text = self.string(name)?;
+        self.made(name, text, make)
+    }
+
+    pub fn required_text<T>(
+        &mut self,
+        name: &'static str,
+        make: impl FnOnce(String) -> Result<T, TextError>,
+    ) -> Option<T> {
+        let text = self.required_string(name)?;
+        self.made(name, text, make)
+    }
+
+    fn made<T>(
+        &mut self,
+        name: &str,
+        text: String,
+        make: impl FnOnce(String) -> Result<T, TextError>,
+    ) -> Option<T> {
+        let shown = meterd_fault::quote(&text);
+        match make(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse_value(name, text_rule(error), &shown);
+                None
+            }
+        }
+    }
+
+    /// A string within a length and alphabet.
+    pub fn checked_string(&mut self, name: &'static str, rule: TextRule) -> Option<String> {
+        self.text(name, |text| check_text(&text, rule).map(|()| text))
+    }
+
+    /// A string that is one of a closed list.
+    pub fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let text = self.string(name)?;
+        let found = choices.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let allowed = choices.iter().map(|(word, _)| (*word).into()).collect();
+            self.refuse_value(name, Rule::OneOf { allowed }, &text);
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    pub fn required_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        if !self
+            .members
+            .iter()
+            .any(|(key, value)| key == name && *value != Json::Null)
+        {
+            self.require(name);
+            return None;
+        }
+        self.choice(name, choices)
+    }
+
+    pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        match self.take(name)? {
+            Json::Boolean(value) => Some(value),
+            Json::String(text) if self.is_query() && text == "true" => Some(true),
+            Json::String(text) if self.is_query() && text == "false" => Some(false),
+            _ => {
+                self.refuse(
+                    name,
+                    Rule::Type {
+                        expected: JsonType::Boolean,
+                    },
+                );
+                None
+            }
+        }
+    }
+
+    /// An integer within inclusive bounds.
+    pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
+        let value = self.take(name)?;
+        let text: Box<str> = match value {
+            Json::Number(text) => text,
+            Json::String(text) if self.is_query() => text.into(),
+            _ => {
+                self.refuse(
+                    name,
+                    Rule::Type {
+                        expected: JsonType::Integer,
+                    },
+                );
+                return None;
+            }
+        };
+        // 10, 10.0 and 1e1 are the same JSON number (RFC 8259, section 6).
+        let units = match Decimal::parse(text.as_bytes()) {
+            Ok(decimal) if decimal.units() % Decimal::ONE.units() == 0 => {
+                Some(decimal.units() / Decimal::ONE.units())
+            }
+            Err(meterd_model::DecimalError::Digits) => Some(i128::MAX),
+            _ => None,
+        };
+        let Some(number) = units else {
+            self.refuse_value(
+                name,
+                Rule::Type {
+                    expected: JsonType::Integer,
+                },
+                &text,
+            );
+            return None;
+        };
+        match i64::try_from(number) {
+            Ok(number) if (min..=max).contains(&number) => Some(number),
+            _ => {
+                self.refuse_value(
+                    name,
+                    Rule::Range {
+                        min: Some(min.to_string()),
+                        max: Some(max.to_string()),
+                    },
+                    &text,
+                );
+                None
+            }
+        }
+    }
+
+    pub fn timestamp(&mut self, name: &'static str) -> Option<Timestamp> {
+        let text = self.string(name)?;
+        self.as_timestamp(name, &text)
+    }
+
+    pub fn required_timestamp(&mut self, name: &'static str) -> Option<Timestamp> {
+        let text = self.required_string(name)?;
+        self.as_timestamp(name, &text)
+    }
+
+    fn as_timestamp(&mut self, name: &'static str, text: &str) -> Option<Timestamp> {
+        match Timestamp::parse(text) {
+            Ok(time) => Some(time),
+            Err(error) => {
+                self.refuse_value(name, time_rule(error), text);
+                None
+            }
+        }
+    }
+
+    pub fn zone(&mut self, name: &'static str) -> Option<Zone> {
+        let text = self.string(name)?;
+        if let Ok(zone) = Zone::named(&text) {
+            return Some(zone);
+        }
+        self.refuse_value(
+            name,
+            Rule::Format {
+                format: Format::Timezone,
+            },
+            &text,
+        );
+        None
+    }
+
+    /// An array of at most `max` items.
+    pub fn array(&mut self, name: &'static str, max: usize) -> Option<Vec<Json>> {
+        let value = self.take(name)?;
+        self.as_array(name, value, 0, max)
+    }
+
+    /// An array of one to `max` items.
+    pub fn required_array(&mut self, name: &'static str, max: usize) -> Option<Vec<Json>> {
+        let value = self.require(name)?;
+        self.as_array(name, value, 1, max)
+    }
+
+    fn as_array(
+        &mut self,
+        name: &'static str,
+        value: Json,
+        min: usize,
+        max: usize,
+    ) -> Option<Vec<Json>> {
+        match value {
+            Json::Array(items) if (min..=max).contains(&items.len()) => Some(items),
+            Json::Array(_) => {
+                self.refuse(
+                    name,
+                    Rule::Count {
+                        min: min as u64,
+                        max: max as u64,
+                    },
+                );
+                None
+            }
+            _ => {
+                self.refuse(
+                    name,
+                    Rule::Type {
+                        expected: JsonType::Array,
+                    },
+                );
+                None
+            }
+        }
+    }
+
+    /// An array of strings, each following a model type's rule.
+    pub fn texts<T>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        make: impl Fn(String) -> Result<T, TextError>,
+    ) -> Option<Vec<T>> {
+        let items = self.array(name, max)?;
+        let pointer = self.location(name);
+        Some(texts_of(items, &pointer, self.problems, make))
+    }
+
+    /// The fields of a member that is itself an object, with its pointer.
+    pub fn object(&mut self, name: &'static str) -> Option<Fields<'_>> {
+        let value = self.take(name)?;
+        self.nested(name, value)
+    }
+
+    pub fn required_object(&mut self, name: &'static str) -> Option<Fields<'_>> {
+        let value = self.require(name)?;
+        self.nested(name, value)
+    }
+
+    fn nested(&mut self, name: &str, value: Json) -> Option<Fields<'_>> {
+        let Location::Body(pointer) = self.location(name) else {
+            return None;
+        };
+        Fields::of_object(value, &pointer, self.problems)
+    }
+
+    /// All members at once, for objects whose keys are data.
+    pub fn into_members(self) -> (Vec<(String, Json)>, &'p mut Problems) {
+        (self.members, self.problems)
+    }
+
+    pub fn problems(&mut self) -> &mut Problems {
+        self.problems
+    }
+
+    fn is_query(&self) -> bool {
+        matches!(self.source, Source::Query)
+    }
+
+    /// Every member that nobody took is a mistake: most often a typing error that would otherwise do nothing.
+    pub fn finish(self) {
+        for (name, _) in &self.members {
+            let location = self.location(&meterd_fault::quote(name));
+            self.problems.push(Problem::new(
+                location,
+                Rule::UnknownField {
+                    known: self.known.iter().map(ToString::to_string).collect(),
+                },
+            ));
+        }
+    }
+}
+
+/// Strings of an array, each checked; problems are noted at their index.
+pub fn texts_of<T>(
+    items: Vec<Json>,
+    location: &Location,
+    problems: &mut Problems,
+    make: impl Fn(String) -> Result<T, TextError>,
+) -> Vec<T> {
+    let Location::Body(pointer) = location else {
+        return Vec::new();
+    };
+    let mut texts = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let here = child(pointer, &index.to_string());
+        let Json::String(text) = item else {
+            problems.push(Problem::body(
+                here,
+                Rule::Type {
+                    expected: JsonType::String,
+                },
+            ));
+            continue;
+        };
+        let shown = meterd_fault::quote(&text);
+        match make(text) {
+            Ok(value) => texts.push(value),
+            Err(error) => {
+                problems.push(Problem::body(here, text_rule(error)).with_value(&shown));
+            }
+        }
+    }
+    texts
+}
+
+/// The rule that a text broke.
+pub fn text_rule(error: TextError) -> Rule {
+    match error {
+        TextError::Length { min, max } => Rule::Length {
+            min: min as u64,
+            max: max as u64,
+        },
+        TextError::Alphabet(meterd_model::Alphabet::Name) => Rule::Format {
+            format: Format::Name,
+        },
+        TextError::Alphabet(meterd_model::Alphabet::Text) => Rule::Format {
+            format: Format::PlainText,
+        },
+    }
+}
+
+/// The rule that a time broke.
+pub fn time_rule(error: meterd_model::TimeError) -> Rule {
+    match error {
+        meterd_model::TimeError::Syntax => Rule::Format {
+            format: Format::Timestamp,
+        },
+        meterd_model::TimeError::Range => Rule::Range {
+            min: Some(Timestamp::MIN.to_string()),
+            max: Some("9999-12-30T21:59:59Z".into()),
+        },
+    }
+}
+
+/// Decodes `application/x-www-form-urlencoded`; `None` for bytes that are not UTF-8 or a stray percent sign.
+fn form_decode(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    decode_percent(&spaced)
+}
+
+/// Percent-decoding that refuses what it cannot read, rather than passing it through.
+pub fn decode_percent(text: &str) -> Option<String> {
+    let stray = text.split('%').skip(1).any(|after| {
+        let mut digits = after.bytes();
+        !(digits.next().is_some_and(|b| b.is_ascii_hexdigit())
+            && digits.next().is_some_and(|b| b.is_ascii_hexdigit()))
+    });
+    if stray {
+        return None;
+    }
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .ok()
+        .map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_finds_every_problem() {
+        let mut problems = Problems::default();
+        let json = crate::json::parse(
+            br#"{"name":5,"kind":"x","count":1.5,"tags":["a",7],"extra":1,"when":"soon"}"#,
+            "",
+            &mut problems,
+        )
+        .unwrap();
+        let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
+        assert_eq!(fields.string("name"), None);
+        assert_eq!(fields.choice("kind", &[("delta", 1)]), None);
+        assert_eq!(fields.integer("count", 0, 10), None);
+        assert_eq!(
+            fields.texts("tags", 5, Ok::<_, TextError>),
+            Some(vec!["a".to_owned()])
+        );
+        assert_eq!(fields.required_string("missing"), None);
+        assert_eq!(fields.timestamp("when"), None);
+        fields.finish();
+        let found: Vec<_> = problems
+            .into_vec()
+            .into_iter()
+            .map(|p| (p.location.dotted(), p.rule.code()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("name".to_owned(), "type"),
+                ("kind".to_owned(), "one_of"),
+                ("count".to_owned(), "type"),
+                ("tags[1]".to_owned(), "type"),
+                ("missing".to_owned(), "required"),
+                ("when".to_owned(), "format"),
+                ("extra".to_owned(), "unknown_field"),
+            ]
+        );
+    }
+
+    #[test]
+    fn queries_are_decoded_strictly() {
+        let mut problems = Problems::default();
+        let mut fields = Fields::of_query(
+            "subject=a+b%2Bc&limit=5&limit=6&bad=%zz&worse=%ff",
+            &mut problems,
+        );
+        assert_eq!(fields.string("subject").as_deref(), Some("a b+c"));
+        assert_eq!(fields.integer("limit", 1, 100), Some(5));
+        fields.finish();
+        let found: Vec<_> = problems
+            .into_vec()
+            .into_iter()
+            .map(|p| (p.location.dotted(), p.rule.code()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("limit".to_owned(), "unique"),
+                ("bad".to_owned(), "format"),
+                ("worse".to_owned(), "format")
+            ]
+        );
+    }
+
+    #[test]
+    fn integers_are_numbers_not_spellings() {
+        for (text, expected) in [
+            ("10", Some(10)),
+            ("10.0", Some(10)),
+            ("1e1", Some(10)),
+            ("1e30", None),
+            ("0.5", None),
+        ] {
+            let mut problems = Problems::default();
+            let json =
+                crate::json::parse(format!(r#"{{"n":{text}}}"#).as_bytes(), "", &mut problems)
+                    .unwrap();
+            let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
+            assert_eq!(fields.integer("n", 0, 100), expected, "{text}");
+        }
+    }
+}

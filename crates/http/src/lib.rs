@@ -1,0 +1,34 @@
+//! The one request pipeline that all surfaces share. The only shared crate that knows the web framework.
+//!
+//! A surface implements [`Surface`] with data: its routes, the order of its checks, where its credentials stand and
+//! its [`Dialect`]. [`Pipeline`] does the rest, and [`listen::serve`] puts it behind sockets.
+
+pub mod body;
+mod clock;
+mod context;
+mod dialect;
+mod drain;
+mod failure;
+pub mod fields;
+mod idempotency;
+pub mod json;
+pub mod listen;
+pub mod metrics;
+mod pipeline;
+mod proxy;
+mod reply;
+pub mod route;
+mod standard;
+mod surface;
+
+pub use body::{Body, Checked, Query, RawBody};
+pub use context::{AdminPermit, Caller, Context, HomePermit, Params, Permission, Permit};
+pub use dialect::{Asked, Dialect, Rendered};
+pub use failure::Failure;
+pub use idempotency::ReplayBody;
+pub use pipeline::{Bounds, Mount, Pipeline};
+pub use proxy::TrustedProxies;
+pub use reply::{NoContent, Reply};
+pub use route::Routes;
+pub use standard::{bearer, rate_limit_headers, request_id_header};
+pub use surface::{Answered, Step, Surface};

@@ -1,0 +1,63 @@
+//! One API face of meterd, as the pipeline sees it.
+
+use crate::context::Caller;
+use crate::dialect::Dialect;
+use crate::route::Routes;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use meterd_control::{Decision, LimitPolicy};
+use meterd_fault::Fault;
+use meterd_model::Timestamp;
+use uuid::Uuid;
+
+/// The checks before a handler. A surface lists them in the order its original makes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The path exists.
+    Route,
+    /// The method exists there.
+    Method,
+    /// The credentials are good.
+    Authenticate,
+    /// They may be used from this address.
+    Address,
+    /// All limits have room. Counts the request.
+    RateLimit,
+}
+
+/// What is known once a request has its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    pub request_id: Uuid,
+    pub now: Timestamp,
+    /// What the rate limit step found, if it was reached.
+    pub limits: Option<&'a Decision>,
+}
+
+/// What a surface contributes to the pipeline: data and translation, no mechanism.
+pub trait Surface: std::fmt::Debug + Send + Sync + 'static {
+    fn dialect(&self) -> &dyn Dialect;
+
+    fn order(&self) -> &'static [Step];
+
+    fn routes(&self) -> &Routes;
+
+    /// Finds the credentials where the surface's original wants them, and checks them.
+    fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault>;
+
+    /// Limits by address, organization or for all, beside those of the credential.
+    fn policies(&self) -> &[LimitPolicy] {
+        &[]
+    }
+
+    /// Largest request body, unless a route says otherwise.
+    fn body_limit_bytes(&self) -> u64;
+
+    /// Whether its requests are turned away when too many are in hand. What tells the server's health is not.
+    fn is_shed(&self) -> bool {
+        true
+    }
+
+    /// Headers that every answer carries.
+    fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>);
+}
