@@ -1,0 +1,5 @@
+//! The FSM Navigator surface: FSM Navigator's REST API for field service.
+
+mod dialect;
+
+pub use dialect::FsmNavigatorDialect;

@@ -1,0 +1,5 @@
+//! The Wattwatchers surface: the Wattwatchers energy API v3.
+
+mod dialect;
+
+pub use dialect::WattwatchersDialect;
