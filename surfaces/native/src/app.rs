@@ -1,0 +1,101 @@
+//! What all handlers of the surface share.
+
+use meterd_control::{Actor, Author, Control, Credential, Meter, Stored};
+use meterd_engine::Engine;
+use meterd_fault::{Fault, Kind};
+use meterd_http::Context;
+use meterd_model::{MeterId, OrganizationId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+
+/// The parts of a server that the native surface works with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub control: Arc<Control>,
+    pub engine: Arc<Engine>,
+    gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
+    /// One for each query that may run at a time: queries hold memory for their groups.
+    query_slots: Arc<Semaphore>,
+}
+
+/// Longest wait of a query for others to end.
+const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+impl App {
+    pub fn new(control: Arc<Control>, engine: Arc<Engine>) -> Self {
+        Self {
+            control,
+            engine,
+            gates: Arc::default(),
+            query_slots: Arc::new(Semaphore::new(2 * processors())),
+        }
+    }
+
+    /// An organization's gate between its meters and its measurements. Held for reading while measurements go in, for
+    /// writing while a meter changes or goes: so no measurement is stored for a field or a meter that has just been
+    /// taken away. Whoever holds it must hold it until the work is done, also when the client goes away.
+    pub(crate) fn gate(&self, organization: OrganizationId) -> Arc<RwLock<()>> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(organization).or_default())
+    }
+
+    /// Leave to run a query, or `overloaded` if others take too long.
+    pub(crate) async fn query_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        let slot = Arc::clone(&self.query_slots).acquire_owned();
+        match tokio::time::timeout(QUERY_WAIT_MAX, slot).await {
+            Ok(slot) => slot.map_err(Fault::internal),
+            Err(_) => Err(Kind::Overloaded {
+                retry_after: QUERY_WAIT_MAX,
+            }
+            .into()),
+        }
+    }
+
+    /// Runs work that may wait for a disk, away from the threads that serve connections.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let app = self.clone();
+        match tokio::task::spawn_blocking(move || work(&app)).await {
+            Ok(result) => result,
+            Err(error) => Err(Fault::internal(error)),
+        }
+    }
+
+    pub(crate) fn meter_by_name(
+        &self,
+        organization: OrganizationId,
+        name: &str,
+    ) -> Result<Arc<Stored<Meter>>, Fault> {
+        self.control
+            .store()
+            .get_by_key::<Meter>(organization, "name", name)
+    }
+
+    pub(crate) fn find_meter(
+        &self,
+        organization: OrganizationId,
+        name: &str,
+    ) -> Result<Option<Arc<Stored<Meter>>>, Fault> {
+        self.control
+            .store()
+            .find_by_key::<Meter>(organization, "name", name)
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// The engine's name for a meter.
+pub(crate) fn meter_id(meter: &Stored<Meter>) -> MeterId {
+    MeterId(meter.id)
+}
+
+/// The caller as author of a change.
+pub(crate) fn author(credential: &Credential, context: &Context) -> Author {
+    Author::new(Actor::Credential(credential.id), context.now)
+}

@@ -1,0 +1,25 @@
+//! meterd's own API below `/v1`: meters, measurements, queries, organizations, credentials, events and the catalogue.
+
+mod app;
+mod credentials;
+mod dialect;
+mod events;
+mod faults;
+mod ingest;
+mod measurements;
+mod meters;
+mod openapi;
+mod organizations;
+mod page;
+mod permissions;
+mod query;
+mod routes;
+mod surface;
+
+pub use app::App;
+pub use credentials::{check_key, parse_block};
+pub use dialect::{ItemFault, NativeDialect};
+pub use measurements::{BatchForm, IngestAnswer, ItemAnswer, OnError, SentBatch, ingest};
+pub use meters::{MeterUse, check_meter_change, read_meter};
+pub use openapi::document as openapi_document;
+pub use surface::NativeSurface;

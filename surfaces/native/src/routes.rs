@@ -1,0 +1,89 @@
+//! The table of contents of `/v1`.
+
+use crate::app::App;
+use crate::credentials::{
+    create_credential, get_credential, list_credentials, revoke_credential, rotate_credential,
+};
+use crate::events::list_events;
+use crate::faults::list_faults;
+use crate::measurements::{
+    BODY_MAX_BYTES, ingest_measurements, list_measurements, trace_measurement,
+};
+use crate::meters::{create_meter, delete_meter, get_meter, list_meters, replace_meter};
+use crate::openapi::openapi_json;
+use crate::organizations::{create_organization, get_organization, list_organizations};
+use crate::query::query;
+use meterd_http::route::{RouteTable, Routes, delete, get, post, put};
+
+/// Which rate limits count a route.
+const CONTROL: &str = "control";
+const INGEST: &str = "ingest";
+const QUERY: &str = "query";
+
+pub(crate) fn routes(app: App) -> Routes {
+    RouteTable::new(app)
+        // Meters
+        .route(
+            "/meters",
+            [
+                get(list_meters).class(CONTROL),
+                post(create_meter).class(CONTROL).idempotent(),
+            ],
+        )
+        .route(
+            "/meters/{name}",
+            [
+                get(get_meter).class(CONTROL),
+                put(replace_meter).class(CONTROL),
+                delete(delete_meter).class(CONTROL),
+            ],
+        )
+        // Measurements
+        .route(
+            "/measurements",
+            [
+                get(list_measurements).class(QUERY),
+                post(ingest_measurements)
+                    .class(INGEST)
+                    .body_limit_bytes(BODY_MAX_BYTES),
+            ],
+        )
+        .route("/measurements/{id}", [get(trace_measurement).class(QUERY)])
+        .route("/query", [post(query).class(QUERY)])
+        // What happened
+        .route("/events", [get(list_events).class(QUERY)])
+        // Administration
+        .route(
+            "/organizations",
+            [
+                get(list_organizations).class(CONTROL),
+                post(create_organization).class(CONTROL).idempotent(),
+            ],
+        )
+        .route(
+            "/organizations/{name}",
+            [get(get_organization).class(CONTROL)],
+        )
+        .route(
+            "/credentials",
+            [
+                get(list_credentials).class(CONTROL),
+                post(create_credential).class(CONTROL).idempotent(),
+            ],
+        )
+        .route(
+            "/credentials/{id}",
+            [
+                get(get_credential).class(CONTROL),
+                delete(revoke_credential).class(CONTROL),
+            ],
+        )
+        .route(
+            "/credentials/{id}/rotate",
+            [post(rotate_credential).class(CONTROL).idempotent()],
+        )
+        // About the API
+        .route("/faults", [get(list_faults).public()])
+        .route("/openapi.json", [get(openapi_json).public()])
+        .build()
+}

@@ -1,0 +1,127 @@
+//! What administrators may do: read the server's own events, and give no more than they hold.
+
+use crate::client::{Answer, get, post, request};
+use crate::server::Server;
+use serde_json::{Value, json};
+
+fn types(page: &Value) -> Vec<&str> {
+    let items = page["items"].as_array().unwrap();
+    items
+        .iter()
+        .map(|item| item["type"].as_str().unwrap())
+        .collect()
+}
+
+/// Another administrator, with its id.
+fn administrator(server: &Server, permissions: &[&str]) -> (String, String) {
+    let made = create(
+        server,
+        &server.admin_key,
+        &json!({"permissions": permissions}),
+    )
+    .expect(201);
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    (text("id"), text("secret"))
+}
+
+fn create(server: &Server, key: &str, members: &Value) -> Answer {
+    let mut body = json!({"name": "made"});
+    for (name, value) in members.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    server.send(&post("/v1/credentials").key(key).json(body.to_string()))
+}
+
+#[test]
+fn the_servers_own_events_are_for_administrators() {
+    let server = Server::start().with_meter();
+    let events = |key: &str| server.send(&get("/v1/events").key(key)).expect(200);
+    let own = events(&server.admin_key);
+    // Two organizations, and the administrator's key.
+    assert_eq!(
+        types(&own),
+        [
+            "credential.created",
+            "organization.created",
+            "organization.created"
+        ]
+    );
+    let sequences: Vec<_> = own["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["sequence"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sequences, [3, 2, 1]);
+    assert_eq!(own["items"][1]["data"]["name"], "rival");
+
+    let acme = events(&server.key);
+    assert_eq!(types(&acme), ["meter.created", "credential.created"]);
+    assert_eq!(acme["items"][0]["sequence"], 2);
+
+    let (_, reader) = administrator(&server, &["events:read"]);
+    assert_eq!(types(&events(&reader))[0], "credential.created");
+    let (_, other) = administrator(&server, &["credentials:*"]);
+    let refused = server.send(&get("/v1/events").key(&other)).expect(403);
+    assert_eq!(refused["code"], "permission_missing");
+}
+
+#[test]
+fn nobody_gives_more_than_it_holds() {
+    let server = Server::start();
+    let (helper, key) = administrator(&server, &["credentials:*"]);
+    let refused = create(&server, &key, &json!({"permissions": ["*"]})).expect(403);
+    assert_eq!(refused["code"], "permission_missing");
+    assert!(
+        refused["detail"].as_str().unwrap().contains("permission *"),
+        "{refused}"
+    );
+    let held = json!({"permissions": ["credentials:read"]});
+    // `credentials:*` holds all of its resource.
+    create(&server, &key, &held).expect(201);
+    let of_acme = json!({"permissions": ["*"], "organization": "acme"});
+    create(&server, &key, &of_acme).expect(201);
+
+    let listed = server.send(&get("/v1/credentials").key(&key)).expect(200);
+    let whole = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|item| item["permissions"] == json!(["*"]))
+        .unwrap()["id"]
+        .as_str()
+        .unwrap();
+    // The secret of a stronger key would be the same grant.
+    let rotate = |id: &str| {
+        let path = format!("/v1/credentials/{id}/rotate");
+        server.send(&post(path).key(&key).json("{}"))
+    };
+    assert_eq!(rotate(whole).expect(403)["code"], "permission_missing");
+    let last = server
+        .send(&request("DELETE", format!("/v1/credentials/{whole}")).key(&key))
+        .expect(409);
+    assert_eq!(last["code"], "transition_not_allowed");
+    rotate(&helper).expect(200);
+}
+
+#[test]
+fn a_key_that_has_expired_already_is_not_made() {
+    let server = Server::start();
+    let past = json!({"permissions": ["*"], "expires_at": "2020-01-01T00:00:00Z"});
+    let refused = create(&server, &server.admin_key, &past);
+    let refused = refused.json();
+    assert_eq!(refused["code"], "invalid_request", "{refused}");
+    assert_eq!(refused["errors"][0]["rule"], "future", "{refused}");
+}
+
+#[test]
+fn an_allow_list_may_name_mapped_addresses() {
+    let server = Server::start().with_meter();
+    let members = json!({
+        "permissions": ["meters:read"], "organization": "acme", "addresses": ["::ffff:127.0.0.1"],
+    });
+    let made = create(&server, &server.admin_key, &members).expect(201);
+    assert_eq!(made["addresses"], json!(["127.0.0.1/32"]));
+    let key = made["secret"].as_str().unwrap();
+    server.send(&get("/v1/meters").key(key)).expect(200);
+}

@@ -1,0 +1,367 @@
+//! A whole server in the test's process: control plane, engine, pipeline and sockets, in a directory that goes away.
+
+use crate::client::{Answer, Request, get, post};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use meterd_control::{
+    Author, Control, Credential, LimitPolicy, NewCredential, Organization, SecretForm,
+};
+use meterd_engine::testing::SimulatedDisk;
+use meterd_engine::{Engine, SystemDisk};
+use meterd_fault::Fault;
+use meterd_http::listen::{ConnectionBounds, Listener, serve};
+use meterd_http::metrics::HttpMetrics;
+use meterd_http::route::{RouteTable, get as get_route, post as post_route};
+use meterd_http::{
+    Answered, Bounds, Caller, Dialect, Mount, NoContent, Pipeline, Routes, Step, Surface,
+    TrustedProxies, bearer, request_id_header,
+};
+use meterd_model::{OrganizationId, Timestamp};
+use meterd_surface_native::{App, NativeDialect, NativeSurface};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// What a test may set before the start.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) bounds: Bounds,
+    pub(crate) engine: meterd_engine::Settings,
+    /// Instead of the machine's own disk.
+    pub(crate) disk: Option<SimulatedDisk>,
+    pub(crate) policies: Vec<LimitPolicy>,
+    pub(crate) proxies: Vec<ipnet::IpNet>,
+}
+
+/// A running server with two organizations, `acme` and `rival`, and a key with every permission for each.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) control: Arc<Control>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) acme: OrganizationId,
+    /// Of `acme`.
+    pub(crate) key: String,
+    pub(crate) rival_key: String,
+    pub(crate) admin_key: String,
+    pub(crate) held: Held,
+    runtime: Option<Runtime>,
+    stop: watch::Sender<bool>,
+    serving: Option<JoinHandle<()>>,
+    _directory: TempDir,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    pub(crate) fn start_with(options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let control = Control::open(
+            directory.path().join("control.sqlite"),
+            meterd_control::Settings::default(),
+        )
+        .unwrap();
+        let control = Arc::new(control);
+        let engine = match options.disk {
+            Some(disk) => Engine::open(Path::new("/engine"), options.engine, Arc::new(disk)),
+            None => Engine::open(
+                &directory.path().join("engine"),
+                options.engine,
+                Arc::new(SystemDisk),
+            ),
+        };
+        let engine = Arc::new(engine.unwrap());
+        let acme = create_organization(&control, "acme");
+        let rival = create_organization(&control, "rival");
+
+        let (held, holding) = Held::pair();
+        let app = App::new(Arc::clone(&control), Arc::clone(&engine));
+        let mounts = vec![
+            Mount {
+                prefix: "/v1",
+                surface: Arc::new(NativeSurface::new(app, options.policies)) as Arc<dyn Surface>,
+            },
+            Mount {
+                prefix: "",
+                surface: Arc::new(Misbehaving::new(Arc::clone(&control), holding)),
+            },
+        ];
+        let pipeline = Pipeline::new(
+            mounts,
+            Arc::clone(&control),
+            options.bounds,
+            TrustedProxies::new(options.proxies),
+            None,
+            HttpMetrics::register(&mut Registry::default()),
+        );
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener {
+            socket,
+            surface: None,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let serving = runtime.spawn(serve(
+            vec![listener],
+            Arc::new(pipeline),
+            ConnectionBounds::default(),
+            stopped,
+        ));
+        let key = issue(&control, full_key(Some(acme), "acme")).1;
+        let rival_key = issue(&control, full_key(Some(rival), "rival")).1;
+        let admin_key = issue(&control, full_key(None, "administrator")).1;
+        Self {
+            address,
+            control,
+            engine,
+            acme,
+            key,
+            rival_key,
+            admin_key,
+            held,
+            runtime: Some(runtime),
+            stop,
+            serving: Some(serving),
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn send(&self, request: &Request) -> Answer {
+        request.send(self.address)
+    }
+
+    /// A key of `acme`, as the given change makes it of one with every permission.
+    pub(crate) fn issue(
+        &self,
+        change: impl FnOnce(&mut NewCredential),
+    ) -> (Arc<Credential>, String) {
+        let mut new = full_key(Some(self.acme), "issued");
+        change(&mut new);
+        issue(&self.control, new)
+    }
+
+    pub(crate) fn key_with(&self, permissions: &[&str]) -> String {
+        self.issue(|new| new.permissions = permissions.iter().map(ToString::to_string).collect())
+            .1
+    }
+
+    /// The usual meter: `api_calls`, with the values `requests` and `bytes` and the attributes `region` and `plan`.
+    pub(crate) fn with_meter(self) -> Self {
+        for key in [&self.key, &self.rival_key] {
+            self.send(&post("/v1/meters").key(key).json(METER))
+                .expect(201);
+        }
+        self
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Value {
+        self.send(&get(target).key(&self.key)).expect(200)
+    }
+
+    pub(crate) fn query(&self, query: &Value) -> Value {
+        self.send(&post("/v1/query").key(&self.key).json(query.to_string()))
+            .expect(200)
+    }
+
+    /// Sends measurements of `acme` as JSON rows.
+    pub(crate) fn ingest(&self, rows: &[Value]) -> Value {
+        let body = json!({"measurements": rows}).to_string();
+        self.send(&post("/v1/measurements").key(&self.key).json(body))
+            .expect(200)
+    }
+
+    /// Everything that a request could have changed in `acme`, but its events.
+    pub(crate) fn contents(&self) -> Value {
+        let sums = self.send(&post("/v1/query").key(&self.key).json(
+            json!({
+                "meter": "api_calls", "from": "1970-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z",
+                "group_by": ["subject"],
+                "aggregations": [{"function": "sum", "field": "requests"}, {"function": "count"}],
+            })
+            .to_string(),
+        ));
+        json!([
+            self.get("/v1/measurements?limit=1000"),
+            self.get("/v1/meters?limit=1000"),
+            sums.json()["rows"],
+        ])
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        self.held.release();
+        if let (Some(runtime), Some(serving)) = (self.runtime.take(), self.serving.take()) {
+            let _ = runtime.block_on(serving);
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+        self.engine.close();
+    }
+}
+
+pub(crate) const METER: &str = r#"{"name":"api_calls","kind":"delta",
+    "values":{"requests":{"unit":"1"},"bytes":{"unit":"By"}},"attributes":["region","plan"]}"#;
+
+/// A good measurement of `api_calls`.
+pub(crate) fn row(id: &str) -> Value {
+    json!({
+        "id": id, "meter": "api_calls", "subject": "acct_1", "time": "2026-11-01T00:00:00Z",
+        "values": {"requests": 1}, "attributes": {"region": "eu"},
+    })
+}
+
+/// A good row with some of its members replaced.
+pub(crate) fn row_with(id: &str, members: &Value) -> Value {
+    let mut row = row(id);
+    for (name, value) in members.as_object().unwrap() {
+        row[name] = value.clone();
+    }
+    row
+}
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::of_system(SystemTime::now())
+}
+
+pub(crate) fn system() -> Author {
+    Author::system(now())
+}
+
+fn create_organization(control: &Control, name: &str) -> OrganizationId {
+    control
+        .store()
+        .create_organization(Organization::named(name), &system())
+        .unwrap()
+        .organization_id()
+}
+
+fn full_key(organization: Option<OrganizationId>, name: &str) -> NewCredential {
+    NewCredential::api_key(organization, "native", name, SecretForm::NATIVE).with_permissions(["*"])
+}
+
+fn issue(control: &Control, new: NewCredential) -> (Arc<Credential>, String) {
+    let issued = control.credentials().create(new, &system()).unwrap();
+    (issued.credential, issued.secret.reveal().to_owned())
+}
+
+/// Requests that wait in the handler of `POST /hold` until they are released.
+pub(crate) struct Held {
+    entered: Mutex<mpsc::Receiver<()>>,
+    gate: Arc<Semaphore>,
+}
+
+#[derive(Clone, Debug)]
+struct Holding {
+    entered: mpsc::Sender<()>,
+    gate: Arc<Semaphore>,
+}
+
+impl Held {
+    fn pair() -> (Self, Holding) {
+        let (sender, receiver) = mpsc::channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Self {
+            entered: Mutex::new(receiver),
+            gate: Arc::clone(&gate),
+        };
+        let holding = Holding {
+            entered: sender,
+            gate,
+        };
+        (held, holding)
+    }
+
+    pub(crate) fn wait_for_one(&self) {
+        self.entered.lock().unwrap().recv().unwrap();
+    }
+
+    pub(crate) fn release(&self) {
+        self.gate.add_permits(1);
+    }
+}
+
+/// A surface whose handlers do what no real one should, in the native dialect.
+#[derive(Debug)]
+struct Misbehaving {
+    control: Arc<Control>,
+    routes: Routes,
+}
+
+impl Misbehaving {
+    fn new(control: Arc<Control>, holding: Holding) -> Self {
+        let routes = RouteTable::new(holding)
+            .route("/panic", [get_route(panicking).public()])
+            .route(
+                "/slow",
+                [get_route(never_done)
+                    .public()
+                    .time_limit(Duration::from_millis(20))],
+            )
+            .route("/hold", [post_route(hold).idempotent()])
+            .build();
+        Self { control, routes }
+    }
+}
+
+async fn panicking() -> NoContent {
+    panic!("a handler of the test surface panics, as it should");
+}
+
+async fn never_done() -> NoContent {
+    std::future::pending().await
+}
+
+async fn hold(State(holding): State<Holding>) -> NoContent {
+    let _ = holding.entered.send(());
+    if let Ok(permit) = holding.gate.acquire().await {
+        permit.forget();
+    }
+    NoContent
+}
+
+impl Surface for Misbehaving {
+    fn dialect(&self) -> &dyn Dialect {
+        &NativeDialect
+    }
+
+    fn order(&self) -> &'static [Step] {
+        &[Step::Route, Step::Method, Step::Authenticate]
+    }
+
+    fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault> {
+        let key = bearer(&parts.headers)?;
+        let credential = self
+            .control
+            .credentials()
+            .authenticate("native", key, now)?;
+        Ok(Caller { credential })
+    }
+
+    fn body_limit_bytes(&self) -> u64 {
+        1024
+    }
+
+    fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
+        request_id_header(headers, answered.request_id);
+    }
+}
