@@ -1,0 +1,339 @@
+//! The configuration file. Every member has its default beside what it configures; unknown members are errors.
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use meterd_engine::Durability;
+use meterd_fault::LimitScope;
+use serde::{Deserialize, Deserializer};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: Vec<Listen>,
+    /// What links in answers begin with, where the `Host` header should not be believed.
+    pub(crate) public_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "canonical_blocks")]
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) engine: EngineConfig,
+    pub(crate) bounds: BoundsConfig,
+    /// Limits on the native surface, beside those of each key.
+    pub(crate) limit: Vec<LimitConfig>,
+    pub(crate) log: LogConfig,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listen {
+    pub(crate) address: SocketAddr,
+    /// Serves this surface alone, without its prefix.
+    pub(crate) surface: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EngineConfig {
+    pub(crate) durability: DurabilityConfig,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DurabilityConfig {
+    #[default]
+    Sync,
+    Os,
+}
+
+impl From<DurabilityConfig> for Durability {
+    fn from(config: DurabilityConfig) -> Self {
+        match config {
+            DurabilityConfig::Sync => Self::Sync,
+            DurabilityConfig::Os => Self::Os,
+        }
+    }
+}
+
+/// Bounds that an operator may want to move; the others are constants.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BoundsConfig {
+    pub(crate) connections_max: usize,
+    pub(crate) in_flight_max: usize,
+    pub(crate) body_memory_max_bytes: usize,
+    pub(crate) request_seconds_max: f64,
+    /// Longest pause within a request body.
+    pub(crate) body_pause_seconds_max: f64,
+    pub(crate) drain_seconds_max: f64,
+}
+
+impl Default for BoundsConfig {
+    fn default() -> Self {
+        let bounds = meterd_http::Bounds::default();
+        let connections = meterd_http::listen::ConnectionBounds::default();
+        Self {
+            connections_max: connections.connections_max,
+            in_flight_max: bounds.in_flight_max,
+            body_memory_max_bytes: bounds.body_memory_max_bytes,
+            request_seconds_max: bounds.time_limit.as_secs_f64(),
+            body_pause_seconds_max: bounds.body_pause_max.as_secs_f64(),
+            drain_seconds_max: connections.drain_max.as_secs_f64(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitConfig {
+    pub(crate) name: String,
+    pub(crate) scope: ScopeConfig,
+    /// All routes without it.
+    pub(crate) class: Option<ClassConfig>,
+    pub(crate) limit: u64,
+    pub(crate) window_seconds: u64,
+}
+
+/// The classes that the native surface's routes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClassConfig {
+    Ingest,
+    Query,
+    Control,
+}
+
+impl ClassConfig {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Query => "query",
+            Self::Control => "control",
+        }
+    }
+}
+
+/// Blocks with IPv4 ones spelled as such: clients' addresses are compared that way.
+fn canonical_blocks<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<IpNet>, D::Error> {
+    let blocks = Vec::<IpNet>::deserialize(source)?;
+    Ok(blocks
+        .into_iter()
+        .map(meterd_control::canonical_block)
+        .collect())
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ScopeConfig {
+    Credential,
+    Organization,
+    Address,
+    Server,
+}
+
+impl From<ScopeConfig> for LimitScope {
+    fn from(scope: ScopeConfig) -> Self {
+        match scope {
+            ScopeConfig::Credential => Self::Credential,
+            ScopeConfig::Organization => Self::Organization,
+            ScopeConfig::Address => Self::Address,
+            ScopeConfig::Server => Self::Server,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogConfig {
+    pub(crate) format: LogFormat,
+    /// Filter directives of the tracing library, e.g. `info,access=warn`.
+    pub(crate) filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: crate::cli::DATA_DEFAULT.into(),
+            listen: Vec::new(),
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            engine: EngineConfig::default(),
+            bounds: BoundsConfig::default(),
+            limit: Vec::new(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        config
+            .check()
+            .with_context(|| format!("read {}", path.display()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let seconds = [
+            ("request_seconds_max", self.bounds.request_seconds_max),
+            ("body_pause_seconds_max", self.bounds.body_pause_seconds_max),
+            ("drain_seconds_max", self.bounds.drain_seconds_max),
+        ];
+        for (name, value) in seconds {
+            if Duration::try_from_secs_f64(value).is_err() || value > 86_400.0 {
+                anyhow::bail!("bounds.{name} must be between 0 and 86400");
+            }
+        }
+        if self.bounds.connections_max == 0 || self.bounds.in_flight_max == 0 {
+            anyhow::bail!("bounds.connections_max and bounds.in_flight_max must be at least 1");
+        }
+        for (index, limit) in self.policies().iter().enumerate() {
+            if let Some(problem) = limit.problem(&format!("/limit/{index}")) {
+                anyhow::bail!("{}", problem.message());
+            }
+            let mut before = self.limit.iter().take(index);
+            if before.any(|other| other.name == limit.name) {
+                // A name is what the count is kept under, so that two of them would count into one.
+                anyhow::bail!("limit: the name {:?} stands there twice", limit.name);
+            }
+        }
+        if let Some(url) = &self.public_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            anyhow::bail!("public_url must begin with http:// or https://");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn policies(&self) -> Vec<meterd_control::LimitPolicy> {
+        self.limit
+            .iter()
+            .map(|limit| {
+                let window = Duration::from_secs(limit.window_seconds);
+                let policy = meterd_control::LimitPolicy::fixed(
+                    limit.name.clone(),
+                    limit.scope.into(),
+                    limit.limit,
+                    window,
+                );
+                match limit.class {
+                    Some(class) => policy.for_class(class.name()),
+                    None => policy,
+                }
+            })
+            .collect()
+    }
+
+    /// The addresses to listen on: those of the file, or the default one.
+    pub(crate) fn listeners(&self) -> anyhow::Result<Vec<Listen>> {
+        if !self.listen.is_empty() {
+            return Ok(self.listen.clone());
+        }
+        Ok(vec![Listen {
+            address: crate::cli::LISTEN_DEFAULT.parse()?,
+            surface: None,
+        }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let config: Config = toml::from_str("").unwrap();
+        config.check().unwrap();
+        assert_eq!(config.listeners().unwrap()[0].address.port(), 8181);
+    }
+
+    #[test]
+    fn a_full_file_is_understood_and_a_typing_error_is_named() {
+        let config: Config = toml::from_str(
+            r#"
+            data = "/var/lib/meterd"
+            public_url = "https://meter.example"
+            trusted_proxies = ["10.0.0.0/8"]
+            [[listen]]
+            address = "0.0.0.0:8181"
+            [[listen]]
+            address = "127.0.0.1:8301"
+            surface = "wattwatchers"
+            [engine]
+            durability = "os"
+            [bounds]
+            in_flight_max = 64
+            [[limit]]
+            name = "ingest"
+            scope = "credential"
+            class = "ingest"
+            limit = 100
+            window_seconds = 1
+            [log]
+            format = "json"
+            "#,
+        )
+        .unwrap();
+        config.check().unwrap();
+        assert_eq!(config.policies().len(), 1);
+        let error = toml::from_str::<Config>("datta = 1").unwrap_err();
+        assert!(error.to_string().contains("datta"), "{error}");
+        let bad: Config = toml::from_str("public_url = \"meter.example\"").unwrap();
+        assert!(bad.check().is_err());
+    }
+
+    #[test]
+    fn limits_have_a_class_that_exists_and_a_name_of_their_own() {
+        let limit = |name: &str, class: &str| {
+            format!(
+                "[[limit]]\nname = {name:?}\nscope = \"server\"\nclass = {class:?}\nlimit = 1\nwindow_seconds = 1\n"
+            )
+        };
+        let read = |text: &str| {
+            let config: Config = toml::from_str(text)?;
+            config.check()?;
+            anyhow::Ok(config)
+        };
+        for class in ["ingest", "query", "control"] {
+            let config = read(&limit("a", class)).unwrap();
+            assert_eq!(config.policies()[0].class.as_deref(), Some(class));
+        }
+        let error = read(&limit("a", "ingests")).unwrap_err().to_string();
+        assert!(
+            error.contains("ingests") && error.contains("`ingest`"),
+            "{error}"
+        );
+        let twice = format!("{}{}", limit("a", "ingest"), limit("a", "query"));
+        let error = read(&twice).unwrap_err().to_string();
+        assert!(error.contains("\"a\" stands there twice"), "{error}");
+        let both = format!("{}{}", limit("a", "ingest"), limit("b", "ingest"));
+        assert_eq!(read(&both).unwrap().limit.len(), 2);
+    }
+
+    #[test]
+    fn trusted_proxies_may_be_spelled_as_mapped_addresses() {
+        let config: Config =
+            toml::from_str("trusted_proxies = [\"::ffff:10.0.0.0/104\", \"2001:db8::/32\"]")
+                .unwrap();
+        let shown: Vec<_> = config
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(shown, ["10.0.0.0/8", "2001:db8::/32"]);
+    }
+}

@@ -1,0 +1,374 @@
+//! `meterd key`: credentials, on a running server or in the data directory of a stopped one.
+
+use crate::cli::{KeyCommand, Target};
+use crate::server::{control_path, now};
+use anyhow::{Context as _, anyhow};
+use meterd_control::{
+    Actor, Author, Control, CredentialState, List, NewCredential, NewSecret, SecretForm, Settings,
+};
+use meterd_fault::Fault;
+use meterd_model::{OrganizationId, Timestamp};
+use meterd_surface_native::{check_key, parse_block};
+use serde_json::{Value, json};
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Create { target, .. }
+        | KeyCommand::List { target, .. }
+        | KeyCommand::Revoke { target, .. }
+        | KeyCommand::Rotate { target, .. } => match (&target.server, &target.admin_key) {
+            (Some(server), Some(admin_key)) => remote(command, server, admin_key),
+            _ => local(command, target),
+        },
+    }
+}
+
+/// The control plane of a stopped server. Also takes the engine's lock, so that no server starts meanwhile.
+pub(crate) fn open_control(data: &Path) -> anyhow::Result<Control> {
+    if !control_path(data).is_file() {
+        anyhow::bail!(
+            "{} is no data directory of meterd; start a server there first",
+            data.display()
+        );
+    }
+    ensure_stopped(data)?;
+    Control::open(control_path(data), Settings::default())
+        .with_context(|| format!("open {}", control_path(data).display()))
+}
+
+/// A server holds its state in memory and would not see changes made beside it.
+pub(crate) fn ensure_stopped(data: &Path) -> anyhow::Result<()> {
+    use meterd_engine::Disk as _;
+    let engine = crate::server::engine_path(data);
+    if !engine.is_dir() {
+        return Ok(());
+    }
+    let lock = meterd_engine::SystemDisk.lock(&engine)?;
+    if lock.is_none() {
+        anyhow::bail!(
+            "a server has {} open; stop it, or talk to it with --server and --admin-key",
+            data.display()
+        );
+    }
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
+pub(crate) fn said(fault: Fault) -> anyhow::Error {
+    match fault.log_context() {
+        Some(context) => anyhow!("{} ({context})", fault.kind),
+        None => anyhow!("{}", fault.kind),
+    }
+}
+
+fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
+    let control = open_control(&target.data)?;
+    let author = Author::new(Actor::Operator, now());
+    let organization_id = |name: &Option<String>| -> anyhow::Result<Option<OrganizationId>> {
+        match name {
+            None => Ok(None),
+            Some(name) => {
+                let found = control.store().organization_by_name(name).map_err(said)?;
+                Ok(Some(found.organization_id()))
+            }
+        }
+    };
+    match command {
+        KeyCommand::Create {
+            organization,
+            name,
+            permissions,
+            addresses,
+            expires_at,
+            ..
+        } => {
+            let organization = organization_id(organization)?;
+            let mut new = NewCredential::api_key(organization, "native", name, SecretForm::NATIVE)
+                .with_permissions(permissions.iter().cloned());
+            new.addresses = parse_blocks(addresses).context("--address")?;
+            new.expires_at = match expires_at {
+                Some(text) => {
+                    Some(Timestamp::parse(text).map_err(|e| anyhow!("--expires-at {e}"))?)
+                }
+                None => None,
+            };
+            check_key(&new, author.at).map_err(said)?;
+            let issued = control.credentials().create(new, &author).map_err(said)?;
+            print_secret(&issued.credential.id.to_string(), issued.secret.reveal());
+        }
+        KeyCommand::List { organization, .. } => {
+            let organization = organization_id(organization)?;
+            let mut list = List::default();
+            loop {
+                let (page, next) = control
+                    .credentials()
+                    .list(organization, &list)
+                    .map_err(said)?;
+                for credential in page {
+                    let state = match credential.state {
+                        CredentialState::Active => "active",
+                        CredentialState::Disabled => "disabled",
+                        CredentialState::Revoked => "revoked",
+                    };
+                    print_row(
+                        &credential.id.to_string(),
+                        state,
+                        &credential.hint,
+                        &credential.name,
+                        &credential.permissions.join(" "),
+                    );
+                }
+                if next.is_none() {
+                    break;
+                }
+                list.cursor = next;
+            }
+        }
+        KeyCommand::Revoke { id, .. } => {
+            control.credentials().revoke(*id, &author).map_err(said)?;
+            println!("revoked {id}");
+        }
+        KeyCommand::Rotate {
+            id,
+            overlap_seconds,
+            ..
+        } => {
+            let secret = NewSecret::Generate(SecretForm::NATIVE);
+            let overlap = Duration::from_secs(*overlap_seconds);
+            let issued = control
+                .credentials()
+                .rotate(*id, secret, overlap, &author)
+                .map_err(said)?;
+            print_secret(&id.to_string(), issued.secret.reveal());
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn parse_blocks(texts: &[String]) -> anyhow::Result<Vec<ipnet::IpNet>> {
+    texts
+        .iter()
+        .map(|text| {
+            parse_block(text)
+                .ok_or_else(|| anyhow!("{text:?} is neither an address nor a block of addresses"))
+        })
+        .collect()
+}
+
+fn print_secret(id: &str, secret: &str) {
+    println!("id      {id}");
+    println!("secret  {secret}");
+    println!("The secret is shown once; only its hash is kept.");
+}
+
+fn print_row(id: &str, state: &str, hint: &str, name: &str, permissions: &str) {
+    println!(
+        "{id}  {state:<8}  {hint:<10}…  {}  [{permissions}]",
+        printable(name)
+    );
+}
+
+/// The text without anything that a terminal would obey.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result<()> {
+    let api = Api::new(server, admin_key);
+    match command {
+        KeyCommand::Create {
+            organization,
+            name,
+            permissions,
+            addresses,
+            expires_at,
+            ..
+        } => {
+            let answer = api.post(
+                "/v1/credentials",
+                &json!({
+                    "organization": organization, "name": name, "permissions": permissions,
+                    "addresses": addresses, "expires_at": expires_at,
+                }),
+            )?;
+            print_secret(text(&answer, "id"), text(&answer, "secret"));
+        }
+        KeyCommand::List { organization, .. } => {
+            let mut query = vec![("limit", "1000".to_owned())];
+            query.extend(
+                organization
+                    .iter()
+                    .map(|name| ("organization", name.clone())),
+            );
+            loop {
+                let page = api.get("/v1/credentials", &query)?;
+                for item in page
+                    .get("items")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                {
+                    let permissions: Vec<_> = item
+                        .get("permissions")
+                        .and_then(Value::as_array)
+                        .into_iter()
+                        .flatten()
+                        .filter_map(Value::as_str)
+                        .collect();
+                    print_row(
+                        text(item, "id"),
+                        text(item, "state"),
+                        text(item, "hint"),
+                        text(item, "name"),
+                        &permissions.join(" "),
+                    );
+                }
+                let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else {
+                    break;
+                };
+                query.retain(|(name, _)| *name != "cursor");
+                query.push(("cursor", cursor.to_owned()));
+            }
+        }
+        KeyCommand::Revoke { id, .. } => {
+            api.delete(&format!("/v1/credentials/{id}"))?;
+            println!("revoked {id}");
+        }
+        KeyCommand::Rotate {
+            id,
+            overlap_seconds,
+            ..
+        } => {
+            let body = json!({"overlap_seconds": overlap_seconds});
+            let answer = api.post(&format!("/v1/credentials/{id}/rotate"), &body)?;
+            print_secret(&id.to_string(), text(&answer, "secret"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn text<'a>(json: &'a Value, member: &str) -> &'a str {
+    json.get(member).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The native API of a running server.
+#[derive(Debug)]
+pub(crate) struct Api {
+    agent: ureq::Agent,
+    server: String,
+    key: String,
+}
+
+impl Api {
+    pub(crate) fn new(server: &str, key: &str) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_mins(1)))
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            server: server.trim_end_matches('/').to_owned(),
+            key: format!("Bearer {key}"),
+        }
+    }
+
+    fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.server))
+            .header("Authorization", &self.key)
+            .query_pairs(query.iter().map(|(name, value)| (*name, value.as_str())));
+        read_answer(request.call())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(path, "application/json", body.to_string().as_bytes())
+    }
+
+    /// Posts bytes of a media type; the answer is JSON.
+    pub(crate) fn send(&self, path: &str, media_type: &str, body: &[u8]) -> anyhow::Result<Value> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.server))
+            .header("Authorization", &self.key)
+            .header("Content-Type", media_type);
+        read_answer(request.send(body))
+    }
+
+    fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        let request = self
+            .agent
+            .delete(format!("{}{path}", self.server))
+            .header("Authorization", &self.key);
+        read_answer(request.call())
+    }
+}
+
+/// The JSON of a success, or the words of the problem.
+fn read_answer(
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> anyhow::Result<Value> {
+    let mut answer = answer.context("reach the server")?;
+    let status = answer.status();
+    let body = answer
+        .body_mut()
+        .read_to_string()
+        .context("read the answer")?;
+    let json: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
+    if status.is_success() {
+        return Ok(json);
+    }
+    Err(Refused {
+        status: status.to_string(),
+        problem: json,
+    }
+    .into())
+}
+
+/// An answer that is no success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) struct Refused {
+    status: String,
+    /// Problem details (RFC 9457).
+    pub(crate) problem: Value,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let detail = text(&self.problem, "detail");
+        write!(f, "the server answered {}: {detail}", self.status)?;
+        let errors = self.problem.get("errors").and_then(Value::as_array);
+        // A single one is the detail.
+        for error in errors
+            .filter(|errors| errors.len() > 1)
+            .into_iter()
+            .flatten()
+            .take(5)
+        {
+            write!(f, "\n  {}", text(error, "message"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn a_listed_name_does_not_steer_the_terminal() {
+        assert_eq!(printable("Büro\t\u{1b}[2J\n"), "Büro\\t\\u{1b}[2J\\n");
+    }
+}

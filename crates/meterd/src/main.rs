@@ -1,0 +1,58 @@
+//! The `meterd` command: serves the API, and keeps its keys, data and documentation.
+
+mod apply;
+mod bench;
+mod cli;
+mod config;
+mod demo;
+mod docs;
+mod errors;
+mod import;
+mod key;
+mod logging;
+mod server;
+mod system;
+mod terminal;
+mod verify;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+/// Exit code of a command that did its work and found something wrong, such as `verify`.
+const EXIT_FOUND: u8 = 1;
+/// Exit code of a command that could not do its work. A wrong command line exits with 2, by the parser.
+const EXIT_FAILED: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("meterd: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(options) => server::serve(&options)?,
+        Command::Demo(options) => demo::demo(&options)?,
+        Command::Key(command) => key::run(&command)?,
+        Command::Apply(options) => apply::run(&options)?,
+        Command::Errors(options) => errors::run(&options)?,
+        Command::Bench(command) => bench::run(&command)?,
+        Command::Import(options) => {
+            if !import::run(&options)? {
+                return Ok(ExitCode::from(EXIT_FOUND));
+            }
+        }
+        Command::Verify(options) => {
+            if !verify::run(&options)? {
+                return Ok(ExitCode::from(EXIT_FOUND));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,260 @@
+//! Opening a data directory, putting the surfaces over it, and serving until told to stop.
+
+use crate::cli::ServeOptions;
+use crate::config::{Config, Listen};
+use crate::logging;
+use crate::system::{SystemState, SystemSurface};
+use anyhow::Context as _;
+use meterd_control::{Author, Control};
+use meterd_engine::{Engine, SystemDisk};
+use meterd_http::listen::{ConnectionBounds, Listener};
+use meterd_http::metrics::HttpMetrics;
+use meterd_http::{Bounds, Mount, Pipeline, Surface, TrustedProxies};
+use meterd_model::Timestamp;
+use meterd_surface_native::{App, NativeSurface};
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// Threads for what waits for a disk or scans; what is beyond them waits. Few, since the allocator keeps memory for
+/// each thread that once needed it.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+pub(crate) fn engine_path(data: &Path) -> PathBuf {
+    data.join("engine")
+}
+
+pub(crate) fn control_path(data: &Path) -> PathBuf {
+    data.join("control.sqlite")
+}
+
+/// The present time. Everything below gets it passed in.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::of_system(SystemTime::now())
+}
+
+/// `meterd serve`
+pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
+    let mut config = match &options.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(data) = &options.data {
+        config.data.clone_from(data);
+    }
+    if let Some(address) = options.listen {
+        config.listen = vec![Listen {
+            address,
+            surface: None,
+        }];
+    }
+    logging::start(&config.log, "info");
+    let parts = Parts::open(&config)?;
+    let admin = parts
+        .control
+        .credentials()
+        .ensure_admin(&Author::system(now()))
+        .map_err(|fault| anyhow::anyhow!("create the administrator's key: {}", fault.kind))?;
+    if let Some(admin) = admin {
+        // Once, and to whoever started the server: nobody can read it again.
+        println!(
+            "administrator's key (shown once): {}",
+            admin.secret.reveal()
+        );
+    }
+    run(config, parts, |addresses| {
+        let Some(path) = &options.ready_file else {
+            return Ok(());
+        };
+        let urls: Vec<_> = addresses.iter().map(|a| format!("http://{a}")).collect();
+        let ready = serde_json::json!({"base_url": urls.first(), "listen": urls});
+        write_whole(path, ready.to_string().as_bytes())
+    })
+}
+
+/// Writes a file so that a reader sees all of it or nothing, and no other user can read it.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".part");
+    let draft = PathBuf::from(draft);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .with_context(|| format!("write {}", draft.display()))?;
+    file.write_all(bytes)?;
+    std::fs::rename(&draft, path).with_context(|| format!("write {}", path.display()))
+}
+
+/// What a data directory holds, opened.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) control: Arc<Control>,
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Parts {
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        let data = &config.data;
+        // The engine first: it makes the directory, and its lock tells that no other server has it.
+        let settings = meterd_engine::Settings {
+            durability: config.engine.durability.into(),
+            ..meterd_engine::Settings::default()
+        };
+        let engine = Engine::open(&engine_path(data), settings, Arc::new(SystemDisk))
+            .with_context(|| format!("open {}", engine_path(data).display()))?;
+        let torn_bytes = engine.stats().torn_bytes;
+        if torn_bytes > 0 {
+            warn!(
+                torn_bytes,
+                "cut {torn_bytes} bytes of an interrupted write off the end of the log; a copy is in {}",
+                engine_path(data).join("log").display()
+            );
+        }
+        let control = Control::open(control_path(data), meterd_control::Settings::default())
+            .with_context(|| format!("open {}", control_path(data).display()))?;
+        Ok(Self {
+            control: Arc::new(control),
+            engine: Arc::new(engine),
+        })
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then lets requests in hand finish. `ready` is called once requests are accepted.
+pub(crate) fn run(
+    config: Config,
+    parts: Parts,
+    ready: impl FnOnce(&[SocketAddr]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .context("start the runtime")?;
+    let engine = Arc::clone(&parts.engine);
+    let control = Arc::clone(&parts.control);
+    runtime.block_on(serve_until_stopped(config, parts, ready))?;
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    engine.close();
+    if let Err(fault) = control.limits().flush(now()) {
+        warn!("write quotas: {}", fault.kind);
+    }
+    info!("stopped");
+    Ok(())
+}
+
+async fn serve_until_stopped(
+    config: Config,
+    parts: Parts,
+    ready: impl FnOnce(&[SocketAddr]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let draining = Arc::new(AtomicBool::new(false));
+    let pipeline = Arc::new(build_pipeline(&config, &parts, Arc::clone(&draining)));
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listen in config.listeners()? {
+        if let Some(name) = &listen.surface
+            && !pipeline.serves(name)
+        {
+            anyhow::bail!("listen: there is no surface {name}");
+        }
+        let socket = TcpListener::bind(listen.address)
+            .await
+            .with_context(|| format!("listen on {}", listen.address))?;
+        addresses.push(socket.local_addr()?);
+        listeners.push(Listener {
+            socket,
+            surface: listen.surface,
+        });
+    }
+    for address in &addresses {
+        info!("listening on http://{address}");
+    }
+    let bounds = ConnectionBounds {
+        connections_max: config.bounds.connections_max,
+        drain_max: Duration::from_secs_f64(config.bounds.drain_seconds_max),
+        ..ConnectionBounds::default()
+    };
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+    let serving = tokio::spawn(meterd_http::listen::serve(
+        listeners, pipeline, bounds, stopped,
+    ));
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&parts.control)));
+    ready(&addresses)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping: finishing requests in hand");
+    draining.store(true, Ordering::Relaxed);
+    // Only fails when nobody serves any more.
+    let _ = stop.send(true);
+    upkeep.abort();
+    serving.await.context("serve")?;
+    Ok(())
+}
+
+/// What has to be done now and then.
+async fn upkeep(control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(Duration::from_hours(1));
+    loop {
+        ticks.tick().await;
+        let control = Arc::clone(&control);
+        let done = tokio::task::spawn_blocking(move || control.idempotency().sweep(now())).await;
+        if let Ok(Err(fault)) = done {
+            warn!("upkeep: {}", fault.log_context().unwrap_or("failed"));
+        }
+    }
+}
+
+fn build_pipeline(config: &Config, parts: &Parts, draining: Arc<AtomicBool>) -> Pipeline {
+    let mut registry = Registry::with_prefix("meterd");
+    let metrics = HttpMetrics::register(&mut registry);
+    let app = App::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
+    let system = SystemSurface::new(SystemState {
+        engine: Arc::clone(&parts.engine),
+        registry: Arc::new(registry),
+        draining,
+    });
+    let mounts = vec![
+        Mount {
+            prefix: "/v1",
+            surface: Arc::new(NativeSurface::new(app, config.policies())) as Arc<dyn Surface>,
+        },
+        Mount {
+            prefix: "",
+            surface: Arc::new(system),
+        },
+    ];
+    let bounds = Bounds {
+        time_limit: Duration::from_secs_f64(config.bounds.request_seconds_max),
+        in_flight_max: config.bounds.in_flight_max,
+        body_memory_max_bytes: config.bounds.body_memory_max_bytes,
+        body_pause_max: Duration::from_secs_f64(config.bounds.body_pause_seconds_max),
+        ..Bounds::default()
+    };
+    Pipeline::new(
+        mounts,
+        Arc::clone(&parts.control),
+        bounds,
+        TrustedProxies::new(config.trusted_proxies.clone()),
+        config
+            .public_url
+            .as_deref()
+            .map(|url| url.trim_end_matches('/').to_owned()),
+        metrics,
+    )
+}

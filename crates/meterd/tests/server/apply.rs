@@ -1,0 +1,223 @@
+//! `meterd apply`: a file describes what there should be; bad files change nothing.
+
+use crate::support::{Home, Server, call, run};
+use serde_json::json;
+
+const FIRST: &str = r#"
+[[organization]]
+name = "acme"
+display_name = "Acme"
+timezone = "Europe/Berlin"
+
+[[organization.meter]]
+name = "calls"
+kind = "delta"
+values = { requests = { unit = "1" } }
+attributes = ["region"]
+
+[[organization.key]]
+name = "backend"
+permissions = ["measurements:*"]
+addresses = ["127.0.0.0/8"]
+"#;
+
+fn apply(home: &Home, toml: &str) -> crate::support::Done {
+    let file = home.write("wanted.toml", toml);
+    run(&["apply", &file, "--data", &home.data()])
+}
+
+fn lines(done: &crate::support::Done) -> Vec<&str> {
+    done.stdout
+        .lines()
+        .map(|line| line.split(", secret").next().unwrap().trim())
+        .collect()
+}
+
+#[test]
+fn it_creates_then_changes_nothing_then_updates() {
+    let home = Home::new();
+    let done = apply(&home, FIRST).succeeded();
+    assert_eq!(
+        lines(&done),
+        [
+            "organization acme: created",
+            "meter calls: created",
+            "key backend: created",
+        ]
+    );
+    let (_, secret) = done.stdout.split_once("(shown once): ").unwrap();
+    let secret = secret.trim();
+
+    for _ in 0..2 {
+        let done = apply(&home, FIRST).succeeded();
+        assert_eq!(
+            lines(&done),
+            [
+                "organization acme: unchanged",
+                "meter calls: unchanged",
+                "key backend: unchanged",
+            ]
+        );
+        assert!(!done.stdout.contains("mtr_"), "{done:?}");
+    }
+
+    let server = Server::start(&home);
+    let client = server.client(secret);
+    let rows = json!({"measurements": [call("a", "3")]});
+    assert_eq!(client.post("/v1/measurements", &rows).ok()["accepted"], 1);
+    assert_eq!(client.get("/v1/meters").problem(403), "permission_missing");
+    assert_eq!(server.stop(), Some(0));
+
+    let changed = FIRST
+        .replace("\"Acme\"", "\"Acme Inc.\"")
+        .replace("[\"region\"]", "[\"region\", \"plan\"]")
+        .replace("\"measurements:*\"", "\"measurements:*\", \"meters:read\"");
+    let done = apply(&home, &changed).succeeded();
+    assert_eq!(
+        lines(&done),
+        [
+            "organization acme: updated",
+            "meter calls: updated",
+            "key backend: updated",
+        ]
+    );
+    let server = Server::start(&home);
+    let meter = server.client(secret).get("/v1/meters/calls").ok();
+    assert_eq!(meter["attributes"], json!(["plan", "region"]));
+    assert_eq!(
+        server.client(secret).sum_and_count("calls", "requests"),
+        ("3".to_owned(), 1)
+    );
+}
+
+#[test]
+fn a_change_that_would_lose_data_is_refused_and_nothing_of_its_file_is_written() {
+    let home = Home::new();
+    let done = apply(&home, FIRST).succeeded();
+    let (_, secret) = done.stdout.split_once("(shown once): ").unwrap();
+    let secret = secret.trim();
+    let server = Server::start(&home);
+    let rows = json!({"measurements": [call("a", "3")]});
+    server.client(secret).post("/v1/measurements", &rows).ok();
+    assert_eq!(server.stop(), Some(0));
+
+    let lossy = [
+        ("values", FIRST.replace("requests =", "bytes ="), "requests"),
+        (
+            "attributes",
+            FIRST.replace("\"region\"", "\"zone\""),
+            "region",
+        ),
+        ("kind", FIRST.replace("\"delta\"", "\"gauge\""), "kind"),
+    ];
+    for (what, toml, named) in lossy {
+        // An organization before it and one after it: neither may come to be.
+        let toml = format!(
+            "[[organization]]\nname = \"before\"\n{}\n[[organization]]\nname = \"after\"\n",
+            toml.replace("\"Acme\"", "\"Changed\"")
+        );
+        let done = apply(&home, &toml).failed_with(&["calls", named]);
+        assert!(done.stdout.is_empty(), "{what}: {done:?}");
+    }
+    let done = apply(&home, FIRST).succeeded();
+    assert_eq!(lines(&done)[0], "organization acme: unchanged");
+    assert_eq!(lines(&done)[1], "meter calls: unchanged");
+    let server = Server::start(&home);
+    assert_eq!(
+        server.client(secret).sum_and_count("calls", "requests"),
+        ("3".to_owned(), 1)
+    );
+    assert_eq!(server.stop(), Some(0));
+    for name in ["before", "after"] {
+        run(&[
+            "key",
+            "list",
+            "--organization",
+            name,
+            "--data",
+            &home.data(),
+        ])
+        .failed_with(&[name]);
+    }
+}
+
+#[test]
+fn bad_files_are_refused_with_file_and_field_and_write_nothing() {
+    let bad = [
+        ("not TOML", "[[organization".to_owned(), vec!["line 1"]),
+        (
+            "typing error",
+            FIRST.replace("timezone", "time_zone"),
+            vec!["time_zone"],
+        ),
+        (
+            "no name",
+            "[[organization]]\ntimezone = \"UTC\"\n".to_owned(),
+            vec!["name"],
+        ),
+        (
+            "bad name",
+            FIRST.replace("\"acme\"", "\"No Slug\""),
+            vec!["name"],
+        ),
+        (
+            "unknown zone",
+            FIRST.replace("Europe/Berlin", "Europe/Berlln"),
+            vec!["acme", "timezone"],
+        ),
+        (
+            "unknown kind of meter",
+            FIRST.replace("\"delta\"", "\"sum\""),
+            vec!["acme", "calls", "kind"],
+        ),
+        (
+            "unknown member of a meter",
+            FIRST.replace("attributes", "atributes"),
+            vec!["acme", "calls", "atributes"],
+        ),
+        (
+            "bad permission",
+            FIRST.replace("measurements:*", "Everything Please"),
+            vec!["acme", "backend", "permissions"],
+        ),
+        (
+            "bad address",
+            FIRST.replace("127.0.0.0/8", "127.0.0.0/33"),
+            vec!["addresses"],
+        ),
+        (
+            "the same meter twice",
+            format!(
+                "{FIRST}\n[[organization.meter]]\nname = \"calls\"\nkind = \"gauge\"\nvalues = {{ x = {{ unit = \"1\" }} }}\n"
+            ),
+            vec!["acme", "calls"],
+        ),
+        (
+            "the same organization twice",
+            format!("{FIRST}\n[[organization]]\nname = \"acme\"\n"),
+            vec!["acme"],
+        ),
+        (
+            "the same key twice",
+            format!("{FIRST}\n[[organization.key]]\nname = \"backend\"\npermissions = [\"*\"]\n"),
+            vec!["acme", "backend"],
+        ),
+    ];
+    for (what, toml, mut words) in bad {
+        println!("{what}");
+        let home = Home::new();
+        // A good organization before the bad one must not come to be either.
+        let toml = if what == "not TOML" {
+            toml
+        } else {
+            format!("[[organization]]\nname = \"before\"\n{toml}")
+        };
+        words.push("wanted.toml");
+        let done = apply(&home, &toml).failed_with(&words);
+        assert!(done.stdout.is_empty(), "{what}: {done:?}");
+        assert!(!home.path("data").exists(), "{what}: something was written");
+    }
+    let home = Home::new();
+    run(&["apply", &home.text("nowhere.toml"), "--data", &home.data()])
+        .failed_with(&["nowhere.toml"]);
+}

@@ -1,0 +1,286 @@
+//! `meterd demo`: what it loads, writes and prints is what it says.
+
+use crate::support::{Client, Home, Server, run};
+use flate2::read::GzDecoder;
+use serde_json::{Value, json};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+const ACCOUNTS: u64 = 50;
+const API_ROWS: u64 = ACCOUNTS * 24 * 90;
+
+fn text<'a>(ready: &'a Value, pointer: &str) -> &'a str {
+    ready.pointer(pointer).and_then(Value::as_str).unwrap()
+}
+
+/// Aggregations over one subject of a meter, or over all.
+fn query(client: &Client, meter: &str, subject: Option<&str>, asked: &Value) -> Value {
+    let filter = subject.map_or_else(|| json!({}), |subject| json!({"subject": [subject]}));
+    let answer = client.post(
+        "/v1/query",
+        &json!({
+            "meter": meter, "from": "2000-01-01T00:00:00Z", "to": "2200-01-01T00:00:00Z",
+            "filter": filter, "aggregations": asked,
+        }),
+    );
+    answer.ok()["rows"][0]["values"].clone()
+}
+
+fn count(client: &Client, meter: &str, subject: Option<&str>) -> u64 {
+    let values = query(client, meter, subject, &json!([{"function": "count"}]));
+    values["count"].as_str().unwrap().parse().unwrap()
+}
+
+/// A decimal text in units of 10^-20, without rounding.
+fn units(text: &str) -> i128 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    assert!(fraction.len() <= 20, "{text}");
+    format!("{whole}{fraction:0<20}").parse().unwrap()
+}
+
+/// Number of rows and exact sum of a file of the demo.
+fn of_file(name: &str) -> (u64, i128) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("demo-data")
+        .join(name);
+    let mut csv = String::new();
+    GzDecoder::new(std::fs::File::open(path).unwrap())
+        .read_to_string(&mut csv)
+        .unwrap();
+    let values = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split_once(',').unwrap().1);
+    (
+        values.clone().count() as u64,
+        values.map(units).sum::<i128>(),
+    )
+}
+
+fn names(json: &Value) -> Vec<&str> {
+    let mut names: Vec<_> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// The commands that the demo prints to try.
+fn printed_commands(stdout: &str) -> Vec<String> {
+    let (_, tail) = stdout.split_once("worth trying").unwrap();
+    tail.split("    curl ")
+        .skip(1)
+        .map(|rest| {
+            let command = rest.split("\n\n").next().unwrap();
+            format!("curl {command}")
+        })
+        .collect()
+}
+
+/// Runs a printed command in a shell; where there is no curl, sends what it would send.
+fn try_printed(command: &str) -> (u16, Value) {
+    let has_curl = Command::new("curl").arg("--version").output().is_ok();
+    if has_curl {
+        let output = Command::new("sh")
+            .args(["-c", &format!("{command} -w '\\n%{{http_code}}'")])
+            .output()
+            .unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let (body, status) = output.rsplit_once('\n').unwrap();
+        return (status.parse().unwrap(), serde_json::from_str(body).unwrap());
+    }
+    let quoted = |start: &str| {
+        let (_, tail) = command.split_once(start).unwrap();
+        tail.split('\'').next().unwrap()
+    };
+    let url = command.split_whitespace().nth(2).unwrap();
+    let (base_url, path) = url.split_at(url.find("/v1").unwrap());
+    let client = Client::new(base_url, quoted("Authorization: Bearer "));
+    let body = serde_json::from_str(quoted("-d '")).unwrap();
+    let answer = client.post(path, &body);
+    (answer.status, answer.json())
+}
+
+#[test]
+fn a_first_and_a_second_start() {
+    let home = Home::new();
+    let server = Server::demo(&home);
+    let ready = server.ready.clone();
+    ready_files_are_right(&home, &server);
+    keys_have_their_powers(&server);
+    series_are_whole(&server);
+    printed_requests_work(&server);
+    let client = server.client(text(&ready, "/native/key"));
+    let api_rows = count(&client, "api_calls", None);
+    assert_eq!(server.stop(), Some(0));
+
+    let again = Server::demo(&home);
+    for key in ["admin_key", "key", "read_only_key", "organization"] {
+        assert_eq!(again.ready["native"][key], ready["native"][key], "{key}");
+    }
+    ready_files_are_right(&home, &again);
+    keys_have_their_powers(&again);
+    let client = client.at(&again.base_url);
+    assert_eq!(count(&client, "electricity", None), 19_417 + 23_508);
+    assert_eq!(count(&client, "water_flow", None), 1_268);
+    // Full hours that passed between the two starts are new.
+    let more = count(&client, "api_calls", None) - api_rows;
+    assert!(
+        more.is_multiple_of(ACCOUNTS) && more <= 2 * ACCOUNTS,
+        "{more} more"
+    );
+    let admin = again.client(text(&ready, "/native/admin_key"));
+    let keys = admin.get("/v1/credentials").ok();
+    assert_eq!(keys["items"].as_array().unwrap().len(), 1, "{keys}");
+    assert_eq!(again.stop(), Some(0));
+    run(&["verify", "--data", &home.data()]).succeeded();
+}
+
+fn ready_files_are_right(home: &Home, server: &Server) {
+    let ready = &server.ready;
+    assert_eq!(names(ready), ["base_url", "native"]);
+    assert_eq!(
+        names(&ready["native"]),
+        [
+            "admin_key",
+            "base_url",
+            "key",
+            "organization",
+            "read_only_key"
+        ]
+    );
+    assert_eq!(
+        text(ready, "/native/base_url"),
+        format!("{}/v1", server.base_url)
+    );
+    assert_eq!(text(ready, "/native/organization"), "demo");
+    let kept = home.path("data").join("demo.json");
+    let read: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    assert_eq!(&read, ready);
+    for file in [kept, server.ready_file()] {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+fn keys_have_their_powers(server: &Server) {
+    let client = |name: &str| server.client(text(&server.ready, &format!("/native/{name}")));
+    let (admin, key, reader) = (client("admin_key"), client("key"), client("read_only_key"));
+    let organizations = admin.get("/v1/organizations").ok();
+    assert_eq!(organizations["items"][0]["name"], "demo");
+    assert_eq!(
+        admin.get("/v1/meters").problem(403),
+        "organization_required"
+    );
+    let empty = json!({"measurements": []});
+    for path in ["/v1/meters", "/v1/measurements?limit=1", "/v1/events"] {
+        key.get(path).ok();
+        reader.get(path).ok();
+    }
+    assert_eq!(
+        key.get("/v1/organizations").problem(403),
+        "administrator_required"
+    );
+    assert_eq!(key.post("/v1/measurements", &empty).status, 422);
+    for path in ["/v1/measurements", "/v1/meters"] {
+        assert_eq!(reader.post(path, &empty).problem(403), "permission_missing");
+    }
+}
+
+fn series_are_whole(server: &Server) {
+    let client = server.client(text(&server.ready, "/native/read_only_key"));
+    let files = [
+        (
+            "electricity",
+            "energy",
+            "house-illinois",
+            19_417,
+            "il-electricity-cdd-hdd-hourly.csv.gz",
+        ),
+        (
+            "electricity",
+            "energy",
+            "house-uk",
+            23_508,
+            "uk-electricity-hdd-only-hourly-sample-0.csv.gz",
+        ),
+        (
+            "water_flow",
+            "flow",
+            "main-branch-1",
+            1_268,
+            "water-flow.csv.gz",
+        ),
+    ];
+    for (meter, field, subject, rows, file) in files {
+        let asked = json!([{"function": "count"}, {"function": "sum", "field": field}]);
+        let values = query(&client, meter, Some(subject), &asked);
+        assert_eq!(values["count"], rows.to_string(), "{subject}");
+        let (rows_of_file, sum_of_file) = of_file(file);
+        assert_eq!(rows_of_file, rows, "{subject}");
+        let sum = values[format!("sum({field})")].as_str().unwrap();
+        assert_eq!(units(sum), sum_of_file, "{subject}");
+    }
+    assert_eq!(count(&client, "api_calls", None), API_ROWS);
+    let asked = json!([{"function": "unique", "field": "subject"}]);
+    let values = query(&client, "api_calls", None, &asked);
+    assert_eq!(values["unique(subject)"], ACCOUNTS.to_string());
+}
+
+fn printed_requests_work(server: &Server) {
+    let stdout = server.stdout();
+    let commands = printed_commands(&stdout);
+    assert_eq!(commands.len(), 3, "{stdout}");
+    let answers: Vec<Value> = commands
+        .iter()
+        .map(|command| {
+            let (status, answer) = try_printed(command);
+            assert_eq!(status, 200, "{command}: {answer}");
+            answer
+        })
+        .collect();
+    assert_eq!(answers[0]["rows"].as_array().unwrap().len(), 12);
+    assert_eq!(answers[1]["rows"].as_array().unwrap().len(), 5);
+    assert_eq!(answers[2]["accepted"], 1);
+    // As the text says: sent again, it counts once; changed, it is refused.
+    assert_eq!(try_printed(&commands[2]).1["duplicate"], 1);
+    let changed = commands[2].replace("\"requests\":12", "\"requests\":13");
+    assert_eq!(try_printed(&changed).1["conflict"], 1);
+    for key in ["key", "read_only_key", "admin_key"] {
+        assert!(stdout.contains(text(&server.ready, &format!("/native/{key}"))));
+    }
+}
+
+#[test]
+fn a_start_that_was_interrupted_is_taken_up_again() {
+    let home = Home::new();
+    // Killed as soon as there is a database, hence while it loads.
+    let data = home.data();
+    let mut first = crate::support::spawn(&["demo", "--data", &data, "--listen", "127.0.0.1:0"]);
+    let database = home.path("data").join("control.sqlite");
+    crate::support::until("a database", || database.exists());
+    first.kill();
+    let server = Server::demo(&home);
+    keys_have_their_powers(&server);
+    series_are_whole(&server);
+}
+
+#[test]
+fn a_directory_with_other_data_is_refused_and_left_alone() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    let admin_key = server.admin_key();
+    assert_eq!(server.stop(), Some(0));
+    let data = home.data();
+    run(&["demo", "--data", &data, "--listen", "127.0.0.1:0"])
+        .failed_with(&["not the demo's", "--data"]);
+    assert!(!home.path("data").join("demo.json").exists());
+    let server = Server::start(&home);
+    let organizations = server.client(&admin_key).get("/v1/organizations").ok();
+    assert_eq!(organizations["items"], json!([]));
+}
