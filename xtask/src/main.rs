@@ -1,0 +1,151 @@
+//! What is automated about the repository: `cargo xtask --help`.
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[derive(Debug, Parser)]
+#[command(about = "Automation of the meterd repository")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Write docs/ERRORS.md from the catalogue
+    Docs {
+        /// Only tell whether it is up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check that dependencies between the crates point one way
+    Edges,
+    /// Run the `OpenAPI` fuzzer against a built server (needs Python 3)
+    Openapi,
+    /// Start the demo from a release build and print what it needs: time, memory, size
+    Footprint,
+}
+
+/// Who must not depend on whom. The first is looked for below the second.
+const FORBIDDEN: [(&str, &str); 14] = [
+    ("axum", "meterd-fault"),
+    ("axum", "meterd-model"),
+    ("axum", "meterd-engine"),
+    ("axum", "meterd-control"),
+    ("tokio", "meterd-engine"),
+    ("tokio", "meterd-control"),
+    ("rusqlite", "meterd-engine"),
+    ("meterd-fault", "meterd-engine"),
+    ("meterd-control", "meterd-engine"),
+    ("meterd-engine", "meterd-control"),
+    ("meterd-engine", "meterd-http"),
+    ("meterd-surface-native", "meterd-http"),
+    ("meterd-surface-native", "meterd-surface-m3ter"),
+    ("meterd-surface-m3ter", "meterd-surface-native"),
+];
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Docs { check } => docs(check),
+        Task::Edges => edges(),
+        Task::Openapi => openapi(),
+        Task::Footprint => footprint(),
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Builds the server and says where it is.
+fn build(release: bool) -> anyhow::Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--locked", "--package", "meterd"]);
+    if release {
+        command.arg("--release");
+    }
+    if !command.status()?.success() {
+        bail!("the server does not build");
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target
+        .join(if release { "release" } else { "debug" })
+        .join("meterd"))
+}
+
+fn docs(check: bool) -> anyhow::Result<()> {
+    let output = Command::new(build(false)?)
+        .args(["errors", "--format", "md"])
+        .output()?;
+    if !output.status.success() {
+        bail!("meterd errors failed");
+    }
+    let path = root().join("docs/ERRORS.md");
+    if !check {
+        return std::fs::write(&path, output.stdout).context("write docs/ERRORS.md");
+    }
+    let current = std::fs::read(&path).context("read docs/ERRORS.md")?;
+    if current != output.stdout {
+        bail!("docs/ERRORS.md is stale; run: cargo xtask docs");
+    }
+    Ok(())
+}
+
+fn edges() -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    for (below, above) in FORBIDDEN {
+        let output = cargo()
+            .args(["tree", "--locked", "--edges", "normal", "--prefix", "none"])
+            .args(["--package", above, "--format", "{p}"])
+            .output()?;
+        if !output.status.success() {
+            bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let tree = String::from_utf8_lossy(&output.stdout);
+        let hit = tree
+            .lines()
+            .any(|line| line.split(' ').next() == Some(below));
+        if hit {
+            found.push(format!("{above} depends on {below}"));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", found.join("\n"));
+}
+
+fn openapi() -> anyhow::Result<()> {
+    let server = build(true)?;
+    let status = Command::new("bash")
+        .arg(root().join("compat/openapi/run"))
+        .env("METERD_BIN", server)
+        .status()?;
+    if !status.success() {
+        bail!("the OpenAPI fuzzer found something");
+    }
+    Ok(())
+}
+
+fn footprint() -> anyhow::Result<()> {
+    let server = build(true)?;
+    let size = std::fs::metadata(&server)?.len();
+    let status = Command::new("bash")
+        .arg(root().join("compat/footprint"))
+        .env("METERD_BIN", &server)
+        .status()?;
+    println!("stripped release binary: {size} bytes");
+    if !status.success() {
+        bail!("the footprint could not be measured");
+    }
+    Ok(())
+}
