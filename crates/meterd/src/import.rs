@@ -10,6 +10,7 @@ use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::{Context as _, anyhow, bail};
 use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
+use meterd_engine::OnConflict;
 use meterd_fault::{Fault, Kind, Location};
 use meterd_model::OrganizationId;
 use meterd_surface_native::{App, BatchForm, OnError, SentBatch};
@@ -181,6 +182,7 @@ impl Target {
                     bytes: axum::body::Bytes::copy_from_slice(bytes),
                     form: BatchForm::Lines,
                     on_error,
+                    on_conflict: OnConflict::Reject,
                 };
                 let answer = runtime
                     .block_on(meterd_surface_native::ingest(app, batch))

@@ -15,6 +15,7 @@ mod permissions;
 mod query;
 mod routes;
 mod surface;
+mod voids;
 
 pub use app::App;
 pub use credentials::{check_key, parse_block};

@@ -39,6 +39,7 @@ pub enum OnError {
 #[derive(Debug)]
 pub(crate) struct IngestQuery {
     on_error: OnError,
+    on_conflict: OnConflict,
 }
 
 impl Checked for IngestQuery {
@@ -47,8 +48,16 @@ impl Checked for IngestQuery {
             "on_error",
             &[("abort", OnError::Abort), ("skip", OnError::Skip)],
         );
+        let on_conflict = fields.choice(
+            "on_conflict",
+            &[
+                ("reject", OnConflict::Reject),
+                ("replace", OnConflict::Replace),
+            ],
+        );
         Some(Self {
             on_error: on_error.unwrap_or(OnError::Abort),
+            on_conflict: on_conflict.unwrap_or(OnConflict::Reject),
         })
     }
 }
@@ -57,6 +66,9 @@ impl Checked for IngestQuery {
 #[derive(Debug, Default, Serialize)]
 pub struct IngestAnswer {
     pub accepted: u64,
+    /// Stored as the new version of an id; only with `on_conflict=replace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<u64>,
     pub duplicate: u64,
     pub conflict: u64,
     pub rejected: u64,
@@ -89,9 +101,15 @@ pub(crate) async fn ingest_measurements(
         bytes: body.raw.bytes.clone(),
         form: body.form,
         on_error: options.on_error,
+        on_conflict: options.on_conflict,
     };
     let answer = ingest(&app, batch).await?;
-    record_losses(&app, &permit, &context, &answer).await;
+    let happened = Happened {
+        app: &app,
+        permit: &permit,
+        context: &context,
+    };
+    happened.record_ingest(&answer).await;
     Ok(Reply::ok(answer))
 }
 
@@ -103,6 +121,7 @@ pub struct SentBatch {
     pub bytes: Bytes,
     pub form: BatchForm,
     pub on_error: OnError,
+    pub on_conflict: OnConflict,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +139,10 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
     if batch.on_error == OnError::Abort {
         refuse_bad_rows(&rows)?;
     }
-    let mut answer = IngestAnswer::default();
+    let mut answer = IngestAnswer {
+        replaced: (batch.on_conflict == OnConflict::Replace).then_some(0),
+        ..IngestAnswer::default()
+    };
     let mut measurements = Vec::with_capacity(rows.len());
     let mut sent = Vec::with_capacity(rows.len());
     for (index, row) in rows.into_iter().enumerate() {
@@ -139,7 +161,7 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
                 organization: batch.organization,
                 received: batch.received,
                 measurements,
-                on_conflict: OnConflict::Reject,
+                on_conflict: batch.on_conflict,
             })
             .map_err(submit_fault)?;
         // A task of its own keeps the gate until the batch is decided, also when the client goes away.
@@ -181,8 +203,12 @@ impl IngestAnswer {
 
     fn count(&mut self, index: usize, id: String, verdict: Verdict) {
         let (verdict, fault) = match verdict {
-            Verdict::Accepted | Verdict::Replaced => {
+            Verdict::Accepted => {
                 self.accepted += 1;
+                return;
+            }
+            Verdict::Replaced => {
+                *self.replaced.get_or_insert_default() += 1;
                 return;
             }
             Verdict::Duplicate => {
@@ -311,44 +337,56 @@ pub(crate) fn submit_fault(error: SubmitError) -> Fault {
     }
 }
 
-/// What was sent but not stored goes on record, since the answer was a success: one event a minute and credential.
-async fn record_losses(
-    app: &App,
-    permit: &Permit<MeasurementsWrite>,
-    context: &Context,
-    answer: &IngestAnswer,
-) {
-    if answer.rejected == 0 && answer.conflict == 0 {
-        return;
+/// Where a request's doings go on record: one event a minute and credential, with what adds up.
+pub(crate) struct Happened<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) permit: &'a Permit<MeasurementsWrite>,
+    pub(crate) context: &'a Context,
+}
+
+impl Happened<'_> {
+    /// What was sent but not stored, since the answer was a success; and what no longer counts as it did.
+    async fn record_ingest(&self, answer: &IngestAnswer) {
+        if answer.rejected > 0 || answer.conflict > 0 {
+            let counts = [
+                ("requests", 1),
+                ("accepted", answer.accepted),
+                ("duplicate", answer.duplicate),
+                ("conflict", answer.conflict),
+                ("rejected", answer.rejected),
+            ];
+            self.record("ingest.rejected", counts.to_vec()).await;
+        }
+        if let Some(replaced) = answer.replaced.filter(|replaced| *replaced > 0) {
+            let counts = vec![("requests", 1), ("replaced", replaced)];
+            self.record("measurements.replaced", counts).await;
+        }
     }
-    let event = NewEvent {
-        organization: permit.organization,
-        kind: "ingest.rejected".to_owned(),
-        resource: None,
-        data: json!({"first_request_id": context.request_id}),
-    };
-    let counts = [
-        ("requests", 1),
-        ("accepted", answer.accepted),
-        ("duplicate", answer.duplicate),
-        ("conflict", answer.conflict),
-        ("rejected", answer.rejected),
-    ];
-    let author = author(&permit.credential, context);
-    let appended = app
-        .blocking(move |app| {
-            app.control
-                .events()
-                .append_counted(&event, &counts, &author)
-        })
-        .await;
-    if let Err(fault) = appended {
-        // The measurements are stored and the caller knows the verdicts; only the record of them is missing.
-        tracing::error!(
-            request_id = %context.request_id,
-            "append ingest event: {}",
-            fault.log_context().unwrap_or("no context"),
-        );
+
+    pub(crate) async fn record(&self, kind: &'static str, counts: Vec<(&'static str, u64)>) {
+        let event = NewEvent {
+            organization: self.permit.organization,
+            kind: kind.to_owned(),
+            resource: None,
+            data: json!({"first_request_id": self.context.request_id}),
+        };
+        let author = author(&self.permit.credential, self.context);
+        let appended = self
+            .app
+            .blocking(move |app| {
+                app.control
+                    .events()
+                    .append_counted(&event, &counts, &author)
+            })
+            .await;
+        if let Err(fault) = appended {
+            // The caller knows what became of the measurements; only the record of it is missing.
+            tracing::error!(
+                request_id = %self.context.request_id,
+                "append event {kind}: {}",
+                fault.log_context().unwrap_or("no context"),
+            );
+        }
     }
 }
 

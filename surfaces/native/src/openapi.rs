@@ -97,6 +97,8 @@ const OPERATIONS: &[Operation] = &[
     Operation { method: "post", path: "/measurements", id: "ingest_measurements", summary: "Send measurements; each id is stored once", tag: "measurements", permission: Some("measurements:write"), input: Input::Ingest, idempotent: false, status: "200", answer: Some("IngestAnswer"), faults: &[Code::StorageFull, Code::StorageUnavailable] },
     Operation { method: "get", path: "/measurements", id: "list_measurements", summary: "List stored measurements, newest first", tag: "measurements", permission: Some("measurements:read"), input: Input::Query(&["meter", "subject", "from", "to", "limit", "cursor"]), idempotent: false, status: "200", answer: Some("MeasurementPage"), faults: &[Code::Invalid, Code::QueryTooExpensive] },
     Operation { method: "get", path: "/measurements/{id}", id: "trace_measurement", summary: "What became of a measurement", tag: "measurements", permission: Some("measurements:read"), input: Input::None, idempotent: false, status: "200", answer: Some("Trace"), faults: &[Code::ResourceNotFound, Code::Invalid] },
+    Operation { method: "delete", path: "/measurements/{id}", id: "void_measurement", summary: "Withdraw a measurement: it no longer counts, its trace stays", tag: "measurements", permission: Some("measurements:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::Invalid] },
+    Operation { method: "post", path: "/voids", id: "void_measurements", summary: "Withdraw many measurements", tag: "measurements", permission: Some("measurements:write"), input: Input::Body("Voids"), idempotent: false, status: "200", answer: Some("VoidAnswer"), faults: &[] },
     Operation { method: "post", path: "/query", id: "query", summary: "Aggregate measurements by window and group", tag: "measurements", permission: Some("measurements:read"), input: Input::Body("Query"), idempotent: false, status: "200", answer: Some("QueryAnswer"), faults: &[Code::QueryTooExpensive] },
     Operation { method: "get", path: "/events", id: "list_events", summary: "Changes and ingest events of the organization, or the server's own for its administrator, newest first", tag: "events", permission: Some("events:read"), input: Input::Query(&["type", "limit", "cursor"]), idempotent: false, status: "200", answer: Some("EventPage"), faults: &[Code::Invalid] },
     Operation { method: "get", path: "/organizations", id: "list_organizations", summary: "List organizations", tag: "administration", permission: Some("organizations:read"), input: Input::Query(PAGE), idempotent: false, status: "200", answer: Some("OrganizationPage"), faults: &[Code::Invalid] },
@@ -188,7 +190,9 @@ impl Operation {
         }
         match self.input {
             Input::Query(names) => parameters.extend(names.iter().map(|name| parameter(name))),
-            Input::Ingest => parameters.push(parameter("on_error")),
+            Input::Ingest => {
+                parameters.extend(["on_error", "on_conflict"].map(parameter));
+            }
             Input::None | Input::Body(_) => {}
         }
         if self.idempotent {
@@ -307,6 +311,10 @@ fn parameter(name: &str) -> Value {
         "type" => (
             json!({"type": "string"}),
             "Type of event, e.g. `meter.created`.",
+        ),
+        "on_conflict" => (
+            json!({"type": "string", "enum": ["reject", "replace"], "default": "reject"}),
+            "What to do with an id that is stored with other content, or was withdrawn: refuse it as a conflict, or store a new version, which then counts.",
         ),
         "on_error" => (
             json!({"type": "string", "enum": ["abort", "skip"], "default": "abort"}),
@@ -441,13 +449,25 @@ fn schemas() -> Value {
             "measurements": {"type": "array", "items": reference("NewMeasurement"), "minItems": 1, "maxItems": 10000},
         })),
         "IngestAnswer": object(&["accepted", "duplicate", "conflict", "rejected", "items"], json!({
-            "accepted": {"type": "integer", "minimum": 0}, "duplicate": {"type": "integer", "minimum": 0},
+            "accepted": {"type": "integer", "minimum": 0},
+            "replaced": {"type": "integer", "minimum": 0, "description": "Only with `on_conflict=replace`."}, "duplicate": {"type": "integer", "minimum": 0},
             "conflict": {"type": "integer", "minimum": 0}, "rejected": {"type": "integer", "minimum": 0},
             "items": {"type": "array", "description": "Those not accepted.", "items": object(&["index", "id", "verdict", "fault"], json!({
                 "index": {"type": "integer", "minimum": 0},
                 "id": {"type": ["string", "null"]},
                 "verdict": {"type": "string", "enum": ["duplicate", "conflict", "rejected"]},
                 "fault": {"oneOf": [{"type": "null"}, reference("ItemFault")]},
+            }))},
+        })),
+        "Voids": object(&["ids"], json!({
+            "ids": {"type": "array", "minItems": 1, "maxItems": 10000, "items": {"type": "string", "minLength": 1, "maxLength": 128}},
+        })),
+        "VoidAnswer": object(&["voided", "already_voided", "not_found", "items"], json!({
+            "voided": {"type": "integer", "minimum": 0}, "already_voided": {"type": "integer", "minimum": 0},
+            "not_found": {"type": "integer", "minimum": 0},
+            "items": {"type": "array", "description": "Those not voided now.", "items": object(&["index", "id", "outcome"], json!({
+                "index": {"type": "integer", "minimum": 0}, "id": text,
+                "outcome": {"type": "string", "enum": ["already_voided", "not_found"]},
             }))},
         })),
         "ItemFault": object(&["code", "title", "detail", "retry", "errors"], json!({

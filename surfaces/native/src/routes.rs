@@ -13,6 +13,7 @@ use crate::meters::{create_meter, delete_meter, get_meter, list_meters, replace_
 use crate::openapi::openapi_json;
 use crate::organizations::{create_organization, get_organization, list_organizations};
 use crate::query::query;
+use crate::voids::{void_measurement, void_measurements};
 use meterd_http::route::{RouteTable, Routes, delete, get, post, put};
 
 /// Which rate limits count a route.
@@ -48,7 +49,19 @@ pub(crate) fn routes(app: App) -> Routes {
                     .body_limit_bytes(BODY_MAX_BYTES),
             ],
         )
-        .route("/measurements/{id}", [get(trace_measurement).class(QUERY)])
+        .route(
+            "/measurements/{id}",
+            [
+                get(trace_measurement).class(QUERY),
+                delete(void_measurement).class(INGEST),
+            ],
+        )
+        .route(
+            "/voids",
+            [post(void_measurements)
+                .class(INGEST)
+                .body_limit_bytes(BODY_MAX_BYTES)],
+        )
         .route("/query", [post(query).class(QUERY)])
         // What happened
         .route("/events", [get(list_events).class(QUERY)])
