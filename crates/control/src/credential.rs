@@ -88,6 +88,17 @@ pub enum CredentialState {
     Revoked,
 }
 
+impl CredentialState {
+    /// As it is shown, stored and filtered by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 /// Which of an organization's data sets a credential works on, where a surface knows two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -813,14 +824,9 @@ impl Document for CredentialDocument {
     const RESOURCE: Resource = Resource::Credential;
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
-        let state = match self.state {
-            CredentialState::Active => "active",
-            CredentialState::Disabled => "disabled",
-            CredentialState::Revoked => "revoked",
-        };
         vec![
             ("surface", self.surface.clone()),
-            ("state", state.to_owned()),
+            ("state", self.state.as_str().to_owned()),
         ]
     }
 

@@ -528,12 +528,6 @@ impl Writes<'_> {
         Ok(current)
     }
 
-    /// An event of its own in the same transaction.
-    pub fn append_event(&mut self, event: &NewEvent) -> Result<u64, Fault> {
-        let events = &self.store.inner.events;
-        events.insert(self.sql, event, None, self.author)
-    }
-
     /// Key rows, event and memory of a resource that was created or updated.
     fn finish<D: Document>(
         &mut self,

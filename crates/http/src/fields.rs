@@ -424,11 +424,6 @@ impl<'p> Fields<'p> {
         self.nested(name, value)
     }
 
-    pub fn required_object(&mut self, name: &'static str) -> Option<Fields<'_>> {
-        let value = self.require(name)?;
-        self.nested(name, value)
-    }
-
     fn nested(&mut self, name: &str, value: Json) -> Option<Fields<'_>> {
         let Location::Body(pointer) = self.location(name) else {
             return None;

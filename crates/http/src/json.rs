@@ -6,7 +6,7 @@
 
 use crate::fields::Problems;
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, LinePosition, Peek};
-use meterd_fault::{JsonType, Kind, Problem, Rule};
+use meterd_fault::{Kind, Problem, Rule};
 use std::collections::HashSet;
 
 /// Deepest nesting of arrays and objects in any body.
@@ -21,20 +21,6 @@ pub enum Json {
     String(String),
     Array(Vec<Json>),
     Object(Vec<(String, Json)>),
-}
-
-impl Json {
-    /// The type's name as [`JsonType`] spells it, or `null`.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Boolean(_) => JsonType::Boolean.name(),
-            Self::Number(_) => JsonType::Number.name(),
-            Self::String(_) => JsonType::String.name(),
-            Self::Array(_) => JsonType::Array.name(),
-            Self::Object(_) => JsonType::Object.name(),
-        }
-    }
 }
 
 /// Reads one document. Problems of content (duplicate keys, nesting) go to `problems`, under `pointer`.

@@ -4,7 +4,7 @@ use crate::cli::{KeyCommand, Target};
 use crate::server::{control_path, now};
 use anyhow::{Context as _, anyhow};
 use meterd_control::{
-    Actor, Author, Control, CredentialState, List, NewCredential, NewSecret, SecretForm, Settings,
+    Actor, Author, Control, List, NewCredential, NewSecret, SecretForm, Settings,
 };
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
@@ -108,14 +108,9 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
                     .list(organization, &list)
                     .map_err(said)?;
                 for credential in page {
-                    let state = match credential.state {
-                        CredentialState::Active => "active",
-                        CredentialState::Disabled => "disabled",
-                        CredentialState::Revoked => "revoked",
-                    };
                     print_row(
                         &credential.id.to_string(),
-                        state,
+                        credential.state.as_str(),
                         &credential.hint,
                         &credential.name,
                         &credential.permissions.join(" "),

@@ -39,10 +39,6 @@ impl MeterKind {
             Self::Register => "register",
         }
     }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
 }
 
 /// One numeric field.

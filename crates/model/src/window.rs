@@ -80,10 +80,6 @@ impl Window {
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|window| window.as_str() == name)
-    }
-
     /// A lower bound of the width, to bound the number of windows in a range.
     fn shortest_micros(self) -> i64 {
         const HOUR: i64 = 3_600_000_000;

@@ -6,8 +6,8 @@ use crate::permissions::{self, CredentialsRead, CredentialsWrite};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use meterd_control::{
-    ADDRESSES_MAX, CREDENTIAL_NAME_MAX, Credential, CredentialState, Cursor, Issued, List,
-    NewCredential, NewSecret, OVERLAP_MAX, PERMISSIONS_MAX, SecretForm, canonical_block,
+    ADDRESSES_MAX, CREDENTIAL_NAME_MAX, Credential, Cursor, Issued, List, NewCredential, NewSecret,
+    OVERLAP_MAX, PERMISSIONS_MAX, SecretForm, canonical_block,
 };
 use meterd_fault::{Fault, Format, Kind, Location, Problem, Resource, Rule};
 use meterd_http::fields::{Fields, texts_of};
@@ -82,11 +82,7 @@ impl CredentialView {
                 .map(ToString::to_string)
                 .collect(),
             expires_at: credential.expires_at.map(|time| time.to_string()),
-            state: match credential.state {
-                CredentialState::Active => "active",
-                CredentialState::Disabled => "disabled",
-                CredentialState::Revoked => "revoked",
-            },
+            state: credential.state.as_str(),
             hint: credential.hint.clone(),
             created_at: credential.created_at.to_string(),
             last_used_at: app
@@ -197,7 +193,10 @@ pub(crate) async fn create_credential(
 ) -> Result<Response, Failure> {
     let author = author(&permit.credential, &context);
     let organization = match &new.organization {
-        Some(name) => Some(app.organization_named(name, "/organization")?),
+        Some(name) => {
+            let place = Location::Body("/organization".to_owned());
+            Some(app.organization_named(name, place)?)
+        }
         None => None,
     };
     let mut wanted = NewCredential::api_key(organization, "native", new.name, SecretForm::NATIVE)
@@ -225,8 +224,8 @@ fn once(reply: Reply<CredentialView>, shown: CredentialView) -> Response {
 }
 
 impl App {
-    /// By name or id; a problem at `pointer` if there is none.
-    fn organization_named(&self, name: &str, pointer: &str) -> Result<OrganizationId, Fault> {
+    /// By name or id; a problem at `place` if there is none.
+    fn organization_named(&self, name: &str, place: Location) -> Result<OrganizationId, Fault> {
         let store = self.control.store();
         let by_id = name.parse::<Uuid>().ok().map(OrganizationId);
         let found = match by_id {
@@ -237,7 +236,7 @@ impl App {
             let rule = Rule::UnknownReference {
                 resource: Resource::Organization,
             };
-            Fault::invalid(Problem::body(pointer, rule).with_value(name))
+            Fault::invalid(Problem::new(place, rule).with_value(name))
         })
     }
 
@@ -281,14 +280,8 @@ pub(crate) async fn list_credentials(
     let organization = match &query.organization {
         None => None,
         Some(name) => {
-            let found = app.control.store().organization_by_name(name);
-            let rule = Rule::UnknownReference {
-                resource: Resource::Organization,
-            };
-            let found = found.map_err(|_| {
-                Fault::invalid(Problem::query("organization", rule).with_value(name))
-            })?;
-            Some(found.organization_id())
+            let place = Location::Query("organization".to_owned());
+            Some(app.organization_named(name, place)?)
         }
     };
     let list = List {

@@ -320,7 +320,7 @@ fn parameter(name: &str) -> Value {
             json!({"type": "string", "enum": ["abort", "skip"], "default": "abort"}),
             "Whether one bad measurement refuses the batch or only itself.",
         ),
-        _ => (json!({"type": "string"}), "Name of an organization."),
+        _ => (json!({"type": "string"}), "Name or id of an organization."),
     };
     json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
 }
