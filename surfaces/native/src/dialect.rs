@@ -203,7 +203,10 @@ impl Retry {
         let wait = kind.retry_after();
         Self {
             class: kind.entry().advice.code(),
-            after_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            // Rounded up: a client that waits as told must not come too early.
+            after_ms: wait.map(|wait| {
+                u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+            }),
         }
     }
 }
