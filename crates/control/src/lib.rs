@@ -43,7 +43,7 @@ pub use limit::{
     Algorithm, Allowance, Decision, KEYS_MAX, LIMIT_MAX, LIMIT_NAME_BYTES_MAX, LIMIT_WINDOW_MAX,
     LOG_TIMES_MAX, LimitPolicy, Limiter, SLIDING_LIMIT_MAX, WindowStart,
 };
-pub use meter::Meter;
+pub use meter::{Meter, RETENTION_DAYS_MAX};
 pub use organization::{DISPLAY_NAME_MAX, ORGANIZATION_NAME_MAX, Organization};
 pub use secret::{IMPORTED_SECRET_CHARS_MIN, SECRET_BYTES_MAX, Secret, SecretAlphabet, SecretForm};
 pub use store::{

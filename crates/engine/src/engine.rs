@@ -1,27 +1,41 @@
 //! The engine: opening it, and everything one can ask of it.
 
+use crate::backup::{BackupReport, backup};
 use crate::batch::{Batch, Receipt, SubmitError, Void, VoidReceipt};
+use crate::catalog::{Catalog, MaintenanceError, path_of, runs_directory, segments_directory};
 use crate::disk::{Disk, DiskLock, create_directories};
-use crate::fingerprint::Fingerprint;
+use crate::export::export;
+use crate::id_hash::IdHasher;
+use crate::keeper::Keeper;
 use crate::list::{ListPage, Listing, list};
 use crate::log::frame::log_directory;
 use crate::log::record::{RECORD_BYTES_MAX, measurement_bytes_max};
 use crate::log::writer::LogWriter;
+use crate::manifest::{Manifest, WriteError};
+use crate::partition::Month;
+use crate::probe::Probes;
 use crate::query::{Cancel, Query, QueryAnswer, QueryError, run};
 use crate::queue::{Queue, Request};
 use crate::recover::{OpenError, recover};
-use crate::settings::Settings;
+use crate::runs::RunMeta;
+use crate::segment::SegmentMeta;
+use crate::settings::{Sealing, Settings};
 use crate::state::State;
+use crate::table::Table;
 use crate::ticket::{Answer, Ticket};
 use crate::trace::{Trace, trace};
 use crate::writer::{Counters, Writer};
 use meterd_model::{FieldName, Measurement, MeasurementId, MeterId, OrganizationId, Timestamp};
 use parking_lot::Mutex;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The measurements of one data directory. Shared freely between threads; closed when dropped.
 #[derive(Debug)]
@@ -29,16 +43,38 @@ pub struct Engine {
     state: Arc<State>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    keeper: Arc<Keeper>,
     settings: Settings,
     torn_bytes: u64,
-    writer: Mutex<Option<WriterThread>>,
+    threads: Mutex<Option<Threads>>,
 }
 
-/// The thread and the lock that must outlive it.
+/// The threads and the lock that must outlive them.
 #[derive(Debug)]
-struct WriterThread {
-    thread: JoinHandle<()>,
+struct Threads {
+    threads: Vec<JoinHandle<()>>,
     lock: Box<dyn DiskLock>,
+}
+
+impl Threads {
+    fn start(writer: Writer, keeper: &Arc<Keeper>, lock: Box<dyn DiskLock>) -> io::Result<Self> {
+        let mut threads = Vec::new();
+        let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)?;
+            threads.push(thread);
+            Ok::<_, io::Error>(())
+        };
+        if writer.settings.sealing == Sealing::Background {
+            let sealer = Arc::clone(keeper);
+            start("meterd-seal", Box::new(move || sealer.keep_sealing()))?;
+            let merger = Arc::clone(keeper);
+            start("meterd-merge", Box::new(move || merger.keep_merging()))?;
+        }
+        start("meterd-log", Box::new(move || writer.run()))?;
+        Ok(Self { threads, lock })
+    }
 }
 
 /// What a meter has, for whoever wants to change or delete it.
@@ -64,8 +100,16 @@ pub struct Stats {
     pub organizations: u64,
     /// Distinct ids.
     pub ids: u64,
+    /// Written since the start, and found then.
     pub log_bytes: u64,
     pub log_files: u64,
+    pub segments: u64,
+    pub segment_bytes: u64,
+    pub id_bytes: u64,
+    /// Of the filters of sealed ids and what leads to them.
+    pub id_memory_bytes: u64,
+    /// Attempts to seal, merge or drop that failed since the start.
+    pub maintenance_failures: u64,
     /// Writes and syncs of the log that failed since the start.
     pub log_failures: u64,
     pub queue_batches: u64,
@@ -83,7 +127,8 @@ pub struct Stats {
 }
 
 impl Engine {
-    /// Takes the directory's lock, reads the log back, cuts a torn tail, and starts the writer.
+    /// Takes the directory's lock, reads back what is sealed and the log after it, cuts a torn tail, and starts the
+    /// threads.
     pub fn open(
         directory: &Path,
         settings: Settings,
@@ -91,13 +136,19 @@ impl Engine {
     ) -> Result<Self, OpenError> {
         let failed = |what| move |source: io::Error| OpenError::Io { what, source };
         let log = log_directory(directory);
-        create_directories(disk.as_ref(), &log).map_err(failed("create the data directory"))?;
+        let create = |path: &Path| {
+            create_directories(disk.as_ref(), path).map_err(failed("create the data directory"))
+        };
+        create(&log)?;
         let lock = disk
             .lock(directory)
             .map_err(failed("lock the data directory"))?
             .ok_or(OpenError::Locked)?;
-        let recovered = recover(disk.as_ref(), &log)?;
-        let writer = LogWriter::resume(
+        create(&runs_directory(directory))?;
+        let (catalog, state) = open_sealed(&disk, directory, &settings)?;
+        let manifest = catalog.manifest();
+        let recovered = recover(disk.as_ref(), &log, &manifest, &state)?;
+        let log_writer = LogWriter::resume(
             disk,
             directory,
             settings.durability,
@@ -105,30 +156,32 @@ impl Engine {
             recovered.end,
         )
         .map_err(failed("continue the log"))?;
-        let state = Arc::new(recovered.state);
+        (catalog.remove_strays()).map_err(failed("remove what a crash left"))?;
+        let state = Arc::new(state);
         let queue = Arc::new(Queue::new(&settings));
         let counters = Arc::new(Counters::default());
         let writer = Writer {
             state: Arc::clone(&state),
             queue: Arc::clone(&queue),
             counters: Arc::clone(&counters),
-            log: writer,
+            log: log_writer,
             next_sequence: recovered.next_sequence,
-            versions: recovered.versions,
+            recent_rows: recovered.rows,
+            crowded: Cell::new(false),
+            marks: recovered.marks,
             settings: settings.clone(),
         };
         writer.publish_counters();
-        let thread = std::thread::Builder::new()
-            .name("meterd-log".to_owned())
-            .spawn(move || writer.run())
-            .map_err(failed("start the writer"))?;
+        let keeper = Arc::new(Keeper::new(Arc::clone(&state), catalog, settings.clone()));
+        let threads = Threads::start(writer, &keeper, lock).map_err(failed("start a thread"))?;
         Ok(Self {
             state,
             queue,
             counters,
+            keeper,
             settings,
             torn_bytes: recovered.end.torn_bytes,
-            writer: Mutex::new(Some(WriterThread { thread, lock })),
+            threads: Mutex::new(Some(threads)),
         })
     }
 
@@ -139,18 +192,23 @@ impl Engine {
         // Hashing is most of the work, and in vain if there is no room.
         self.queue.check_room(bytes)?;
         let mut scratch = Vec::new();
-        let mut fingerprints = Vec::with_capacity(batch.measurements.len());
+        let mut prints = Vec::with_capacity(batch.measurements.len());
         batch.measurements = (batch.measurements.into_iter())
             .map(Measurement::in_order)
             .collect();
         for (index, measurement) in batch.measurements.iter().enumerate() {
             (measurement.check()).map_err(|error| SubmitError::Invalid { index, error })?;
-            fingerprints.push(Fingerprint::of(measurement, &mut scratch));
+            let hasher = &self.state.hasher;
+            prints.push(hasher.print(batch.organization, measurement, &mut scratch));
         }
+        let ids = prints.iter().map(|print| print.hash);
+        let probes = Probes::look_up(&self.state.runs(), batch.organization, ids)
+            .map_err(|_| SubmitError::Unavailable)?;
         let (answer, ticket) = Answer::pair();
         let request = Request::Store {
             batch,
-            fingerprints,
+            prints,
+            probes,
             answer,
         };
         self.queue.push(request, bytes)?;
@@ -166,14 +224,24 @@ impl Engine {
     ) -> Result<Ticket<VoidReceipt>, SubmitError> {
         const LENGTH_BYTES: usize = 8;
         let bytes: usize = ids.iter().map(|id| id.as_str().len() + LENGTH_BYTES).sum();
+        let hasher = &self.state.hasher;
+        let id_hashes: Vec<_> = (ids.iter())
+            .map(|id| hasher.hash(organization, id.as_str()))
+            .collect();
+        let probes = Probes::look_up(&self.state.runs(), organization, id_hashes.iter().copied())
+            .map_err(|_| SubmitError::Unavailable)?;
         let (answer, ticket) = Answer::pair();
-        let void = Void {
-            organization,
-            received,
-            ids,
+        let request = Request::Void {
+            void: Void {
+                organization,
+                received,
+                ids,
+            },
+            hashes: id_hashes,
+            probes,
+            answer,
         };
-        self.queue
-            .push(Request::Void { void, answer }, RECORD_BYTES_MAX + bytes)?;
+        self.queue.push(request, RECORD_BYTES_MAX + bytes)?;
         Ok(ticket)
     }
 
@@ -210,10 +278,10 @@ impl Engine {
         organization: OrganizationId,
         id: &MeasurementId,
         limit: usize,
-    ) -> Option<Trace> {
-        let organization = self.state.organization(organization)?;
-        let organization = organization.read();
-        trace(&organization, id, limit.min(self.settings.list_limit_max))
+        cancel: &Cancel,
+    ) -> Result<Option<Trace>, QueryError> {
+        let limit = limit.min(self.settings.list_limit_max);
+        trace(&self.state, organization, id, limit, cancel)
     }
 
     pub fn meter_stats(&self, organization: OrganizationId, meter: MeterId) -> MeterStats {
@@ -221,27 +289,125 @@ impl Engine {
             return MeterStats::default();
         };
         let organization = organization.read();
-        organization
-            .table(meter)
-            .map_or_else(MeterStats::default, |table| MeterStats {
-                measurements: table.current(),
-                versions: table.rows(),
-                values: sorted(table.value_names()),
-                attributes: sorted(table.attribute_names()),
-            })
+        let tables: Vec<_> = organization.tables(meter).collect();
+        let segments = organization.sealed.segments(meter);
+        let metas: Vec<_> = segments.iter().map(|segment| segment.meta()).collect();
+        let in_memory: u64 = tables.iter().map(|table| table.rows()).sum();
+        let names = |of_table: fn(&Table) -> &[FieldName],
+                     of_meta: fn(&SegmentMeta) -> &[FieldName]| {
+            let tables = tables.iter().flat_map(|table| of_table(table));
+            let metas = metas.iter().flat_map(|meta| of_meta(meta));
+            let all: BTreeSet<_> = tables.chain(metas).cloned().collect();
+            all.into_iter().collect()
+        };
+        MeterStats {
+            measurements: organization.current(meter),
+            versions: in_memory + metas.iter().map(|meta| meta.versions()).sum::<u64>(),
+            values: names(Table::value_names, |meta| &meta.values),
+            attributes: names(Table::attribute_names, |meta| &meta.attributes),
+        }
+    }
+
+    /// Writes all that was acknowledged so far to segments, whatever [`Settings::sealing`] says.
+    pub fn seal(&self) -> Result<(), MaintenanceError> {
+        loop {
+            // What was set aside before goes first.
+            self.keeper.seal()?;
+            let (answer, ticket) = Answer::pair();
+            self.queue.push(Request::Freeze { answer }, 0)?;
+            match ticket.wait() {
+                Ok(()) => return self.keeper.seal(),
+                // Another freeze came in between.
+                Err(SubmitError::Busy { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// From now on the organization remembers ids for so long after they were received, and up to an hour more; `None`:
+    /// for ever. An id that comes again after that is another measurement, beside the one that it was. Not written
+    /// down: whoever opens the engine says it again, before anything is submitted.
+    pub fn set_id_window(&self, organization: OrganizationId, window: Option<Duration>) {
+        self.state.set_id_window(organization, window);
+    }
+
+    /// Does one merge of segments or of ids, if one is due; `false` if none is.
+    pub fn merge(&self) -> Result<bool, MaintenanceError> {
+        self.keeper.merge()
+    }
+
+    /// Drops the months of a meter that ended by `before`, also what of them is still in memory. Their ids stay known.
+    /// Answers how many versions and voids that were.
+    pub fn expire(
+        &self,
+        organization: OrganizationId,
+        meter: MeterId,
+        before: Timestamp,
+    ) -> Result<u64, MaintenanceError> {
+        // Only what is sealed can be dropped; a meter with few measurements would never be sealed by itself.
+        if self.holds_old(organization, meter, before) {
+            self.seal()?;
+        }
+        self.keeper.expire(organization, meter, before)
+    }
+
+    /// Whether memory has measurements of months that ended by `before`.
+    fn holds_old(&self, organization: OrganizationId, meter: MeterId, before: Timestamp) -> bool {
+        let Some(organization) = self.state.organization(organization) else {
+            return false;
+        };
+        let organization = organization.read();
+        let chunks = organization.tables(meter).flat_map(Table::chunks);
+        let mut oldest = chunks.filter_map(|chunk| Timestamp::from_micros(chunk.rows.time_min));
+        oldest.any(|time| Month::of(time).end_micros() <= before.micros())
+    }
+
+    /// Copies all that was acknowledged before the call, and maybe some that came later, to a directory that is new
+    /// or empty, while the engine goes on. The copy is a data directory of its own; [`crate::restore`] copies it back,
+    /// and checks it. What a failed attempt leaves there has no manifest, and is no backup.
+    pub fn backup(&self, destination: &Path) -> Result<BackupReport, MaintenanceError> {
+        self.seal()?;
+        backup(destination, &self.state, &self.keeper.catalog)
+    }
+
+    /// Hands out every measurement of a meter that counts and whose time is in `[from, to)`, in no order, until `take`
+    /// breaks off: from one snapshot, with all that was acknowledged before the call.
+    pub fn export(
+        &self,
+        organization: OrganizationId,
+        meter: MeterId,
+        from: Timestamp,
+        to: Timestamp,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(&Measurement) -> ControlFlow<()>,
+    ) -> Result<(), QueryError> {
+        match self.state.organization(organization) {
+            Some(organization) => {
+                let times = from.micros()..to.micros();
+                export(&organization, meter, &times, cancel, take)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Waits for no organization's lock.
     pub fn stats(&self) -> Stats {
         let depth = self.queue.depth();
         let counters = &self.counters;
+        let sealed = self.keeper.figures();
         Stats {
             measurements: self.state.totals.measurements(),
-            versions: counters.versions.load(Ordering::Relaxed),
+            versions: self.state.totals.versions(),
             organizations: wide(self.state.len()),
             ids: self.state.totals.ids(),
             log_bytes: counters.log_bytes.load(Ordering::Relaxed),
-            log_files: counters.log_files.load(Ordering::Relaxed),
+            log_files: (counters.last_log_file.load(Ordering::Relaxed) + 1)
+                .saturating_sub(sealed.first_log),
+            segments: sealed.segments,
+            segment_bytes: sealed.segment_bytes,
+            id_bytes: sealed.id_bytes,
+            id_memory_bytes: self.state.runs().memory_bytes(),
+            maintenance_failures: sealed.failures,
             log_failures: counters.log_failures.load(Ordering::Relaxed),
             queue_batches: wide(depth.batches),
             queue_bytes: wide(depth.bytes),
@@ -261,11 +427,13 @@ impl Engine {
     /// Takes no more batches, finishes those that wait, and gives the directory back. Reads still answer.
     pub fn close(&self) {
         self.queue.close();
-        let mut writer = self.writer.lock();
-        if let Some(WriterThread { thread, lock }) = writer.take() {
-            // A writer that panicked has told its callers already.
-            let _ = thread.join();
-            drop(lock);
+        self.keeper.close();
+        if let Some(threads) = self.threads.lock().take() {
+            for thread in threads.threads {
+                // A writer that panicked has told its callers already.
+                let _ = thread.join();
+            }
+            drop(threads.lock);
         }
     }
 }
@@ -276,10 +444,110 @@ impl Drop for Engine {
     }
 }
 
-fn sorted(names: &[FieldName]) -> Vec<FieldName> {
-    let mut names = names.to_vec();
-    names.sort_unstable();
-    names
+/// What the manifest names, all of it opened.
+fn open_sealed(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    settings: &Settings,
+) -> Result<(Catalog, State), OpenError> {
+    let damaged = |file: &str| {
+        let file = file.to_owned();
+        move |fault: &dyn std::fmt::Display| OpenError::Sealed {
+            file,
+            fault: fault.to_string(),
+        }
+    };
+    let manifest = match Manifest::read(disk.as_ref(), directory) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => {
+            let is_new = is_empty(disk.as_ref(), directory).map_err(|source| OpenError::Io {
+                what: "list the data directory",
+                source,
+            })?;
+            if !is_new {
+                return Err(damaged("manifest")(&"it is missing"));
+            }
+            new_manifest(disk, directory, settings)?
+        }
+        Err(error) => return Err(damaged("manifest")(&error)),
+    };
+    let catalog = Catalog::new(Arc::clone(disk), directory, manifest);
+    let manifest = catalog.manifest();
+    let mut runs = Vec::with_capacity(manifest.runs.len());
+    for meta in &manifest.runs {
+        let name = RunMeta::file_name(meta.number);
+        runs.push(
+            catalog
+                .open_run(meta)
+                .map_err(|error| damaged(&name)(&error))?,
+        );
+    }
+    let state = State::new(IdHasher::new(manifest.hash_key), runs);
+    for meta in &manifest.organizations {
+        let organization = state.organization_or_new(meta.organization);
+        let mut organization = organization.write();
+        organization.ids = meta.ids;
+        for segment in &meta.segments {
+            let name = path_of(segment).relative().display().to_string();
+            let opened = catalog.open_segment(segment.clone());
+            organization
+                .sealed
+                .add(opened.map_err(|error| damaged(&name)(&error))?);
+        }
+        for (partition, rows) in &meta.retired {
+            organization.sealed.retired.add(*partition, rows);
+        }
+        organization.sealed.dropped.clone_from(&meta.dropped);
+        let meters: BTreeSet<_> = meta.segments.iter().map(|s| s.partition.meter).collect();
+        let counted: u64 = meters
+            .iter()
+            .map(|meter| organization.current(*meter))
+            .sum();
+        let versions: u64 = meta.segments.iter().map(SegmentMeta::versions).sum();
+        let more = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        state.totals.add(more(counted), more(versions), meta.ids);
+    }
+    Ok((catalog, state))
+}
+
+/// Whether nothing is sealed.
+fn is_empty(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
+    let runs = disk.list(&runs_directory(directory))?;
+    let segments = match disk.list(&segments_directory(directory)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    Ok(segments.is_empty() && !runs.iter().any(|name| RunMeta::parse(name).is_some()))
+}
+
+/// For a directory that has sealed nothing yet. It is written at once, so that the key outlives a crash: with another
+/// key no id would be known again.
+fn new_manifest(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    settings: &Settings,
+) -> Result<Manifest, OpenError> {
+    let failed = |what| move |source: io::Error| OpenError::Io { what, source };
+    let mut hash_key = [0; 32];
+    match settings.hash_key {
+        Some(key) => hash_key = key,
+        None => getrandom::fill(&mut hash_key)
+            .map_err(io::Error::other)
+            .map_err(failed("draw a key"))?,
+    }
+    let manifest = Manifest {
+        first_log: 1,
+        next_sequence: 1,
+        next_file: 1,
+        hash_key,
+        ..Manifest::default()
+    };
+    match manifest.write(disk.as_ref(), directory) {
+        Ok(()) => Ok(manifest),
+        Err(WriteError::NotWritten(source) | WriteError::Unknown(source)) => {
+            Err(failed("write the manifest")(source))
+        }
+    }
 }
 
 fn wide(count: usize) -> u64 {

@@ -7,18 +7,37 @@
 //! What never happens: an answer before the sync, an answer that a restart belies, a query that sees what is not
 //! durable, a measurement changed in place, a number rounded (but a mean at its last digit), a damaged log guessed at.
 
+mod backup;
 mod batch;
+mod catalog;
+mod compact;
 mod disk;
 mod engine;
+mod export;
 mod fingerprint;
+mod freezer;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
+mod id_hash;
 mod ids;
+mod keeper;
 mod list;
 mod log;
+mod manifest;
+mod marks;
+mod memory;
+mod partition;
+mod probe;
 mod query;
 mod queue;
 mod recover;
+mod retired;
+mod runs;
+mod seal;
+mod segment;
 mod settings;
 mod state;
+mod stored;
 mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -28,8 +47,10 @@ mod trace;
 mod verify;
 mod writer;
 
+pub use backup::{BackupReport, restore};
 pub use batch::{Batch, OnConflict, Receipt, SubmitError, Verdict, VoidOutcome, VoidReceipt};
-pub use disk::{Disk, DiskFile, DiskLock, SystemDisk};
+pub use catalog::MaintenanceError;
+pub use disk::{Disk, DiskFile, DiskLock, DiskReader, SystemDisk};
 pub use engine::{Engine, MeterStats, Stats};
 pub use list::{ListCursor, ListPage, Listed, Listing};
 pub use log::frame::Fault;
@@ -38,7 +59,7 @@ pub use query::{
     QueryError, QueryLimit, Row,
 };
 pub use recover::OpenError;
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Sealing, Settings};
 pub use ticket::Ticket;
 pub use trace::{Action, Trace, Version};
 pub use verify::{Problem, VerifyError, VerifyReport, verify};

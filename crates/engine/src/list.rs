@@ -1,14 +1,21 @@
 //! Listings: the measurements themselves, newest first, page by page.
 
-use crate::query::{Cancel, QueryError, QueryLimit, check};
+use crate::memory::Memory;
+use crate::query::{Cancel, QueryError, QueryLimit, check, is_retired};
+use crate::segment::read::{Projection, Range, Segment};
 use crate::settings::Settings;
 use crate::state::Organization;
+use crate::stored::{current_places, rows_of, scan_segment};
 use crate::table::Chunk;
-use crate::texts::TextNumber;
+use crate::texts::{NO_TEXT, TextNumber, Texts};
 use meterd_model::{Measurement, MeterId, Subject, Timestamp};
 use parking_lot::RwLock;
+use roaring::RoaringTreemap;
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Which measurements to list. All that is said must hold.
 #[derive(Clone, Debug, Default)]
@@ -55,35 +62,54 @@ pub(crate) fn list(
     cancel: &Cancel,
 ) -> Result<ListPage, QueryError> {
     let limit = listing.limit.min(settings.list_limit_max);
-    let plan = Plan::new(&organization.read(), listing);
-    let Some(plan) = plan.filter(|_| limit > 0) else {
+    if limit == 0 {
         return Ok(ListPage::default());
-    };
-    let newest = plan.newest(limit + 1, settings.query_rows_max, cancel)?;
-    let more = newest.len() > limit;
-    let page = newest.get(..limit).unwrap_or(&newest);
-    let organization = organization.read();
-    let measurements = page
-        .iter()
-        .filter_map(|found| plan.listed(*found, &organization))
-        .collect();
-    let next = page.last().filter(|_| more).and_then(|found| {
-        Some(ListCursor {
-            time: Timestamp::from_micros(found.time)?,
-            sequence: found.sequence,
-        })
-    });
-    Ok(ListPage { measurements, next })
+    }
+    loop {
+        let plan = Plan::new(&organization.read(), listing);
+        let newest = plan.newest(limit + 1, settings.query_rows_max, cancel)?;
+        let more = newest.len() > limit;
+        let page = newest.get(..limit).unwrap_or(&newest);
+        // What was in memory may have gone to disk meanwhile; then the page is made again.
+        let Some(measurements) = plan.listed(page, organization, cancel)? else {
+            continue;
+        };
+        let next = page.last().filter(|_| more).and_then(|found| {
+            Some(ListCursor {
+                time: Timestamp::from_micros(found.time)?,
+                sequence: found.sequence,
+            })
+        });
+        return Ok(ListPage { measurements, next });
+    }
 }
 
+/// A snapshot of what a listing may have to show.
 struct Plan {
     from: i64,
     to: i64,
-    subject: Option<TextNumber>,
+    subject: Option<Subject>,
     /// Only what is smaller is listed.
     before: (i64, u64),
-    /// With the number of their table, latest first.
-    chunks: Vec<(u32, Chunk)>,
+    /// Of the organization when the snapshot was taken.
+    freezes: u64,
+    /// Latest first.
+    sources: Vec<Source>,
+}
+
+enum Source {
+    Chunk {
+        /// What is being sealed, or else the memory that takes what comes.
+        sealing: Option<Arc<Memory>>,
+        table: u32,
+        chunk: Chunk,
+        subject: Option<TextNumber>,
+        retired: Vec<Arc<RoaringTreemap>>,
+    },
+    Segment {
+        segment: Arc<Segment>,
+        retired: Vec<Arc<RoaringTreemap>>,
+    },
 }
 
 /// Ordered by time and then by sequence, of which no two are equal.
@@ -91,40 +117,106 @@ struct Plan {
 struct Found {
     time: i64,
     sequence: u64,
-    chunk: usize,
+    source: usize,
     place: usize,
+    /// In a segment: number of the subject in the plan's own texts.
+    subject: TextNumber,
+}
+
+/// The newest so far.
+struct Newest {
+    count: usize,
+    heap: BinaryHeap<Reverse<Found>>,
+}
+
+impl Newest {
+    fn push(&mut self, found: Found) {
+        if self.heap.len() < self.count {
+            self.heap.push(Reverse(found));
+        } else if let Some(mut oldest) = self.heap.peek_mut()
+            && oldest.0 < found
+        {
+            *oldest = Reverse(found);
+        }
+    }
+
+    /// What comes must not be before this to have a place.
+    fn oldest(&self) -> i64 {
+        let full = self.heap.len() >= self.count;
+        let oldest = self.heap.peek().filter(|_| full);
+        oldest.map_or(i64::MIN, |Reverse(oldest)| oldest.time)
+    }
 }
 
 impl Plan {
-    /// `None` if nothing can match.
-    fn new(organization: &Organization, listing: &Listing) -> Option<Self> {
-        let subject = match &listing.subject {
-            Some(subject) => Some(organization.texts.find(subject.as_str())?),
-            None => None,
+    fn new(organization: &Organization, listing: &Listing) -> Self {
+        let mut plan = Self {
+            from: listing.from.map_or(i64::MIN, Timestamp::micros),
+            to: listing.to.map_or(i64::MAX, Timestamp::micros),
+            subject: listing.subject.clone(),
+            before: listing.after.map_or((i64::MAX, u64::MAX), |cursor| {
+                (cursor.time.micros(), cursor.sequence)
+            }),
+            freezes: organization.freezes,
+            sources: Vec::new(),
         };
-        let before = listing.after.map_or((i64::MAX, u64::MAX), |cursor| {
-            (cursor.time.micros(), cursor.sequence)
-        });
-        let from = listing.from.map_or(i64::MIN, Timestamp::micros);
-        let to = listing.to.map_or(i64::MAX, Timestamp::micros);
-        let mut chunks: Vec<(u32, Chunk)> = organization
-            .tables()
-            .filter(|(_, meter, _)| listing.meter.is_none_or(|wanted| wanted == *meter))
-            .flat_map(|(number, _, table)| table.chunks().iter().map(move |chunk| (number, chunk)))
-            .filter(|(_, chunk)| {
-                let rows = &chunk.rows;
-                rows.time_min < to && rows.time_max >= from && rows.time_min <= before.0
-            })
-            .map(|(number, chunk)| (number, chunk.clone()))
-            .collect();
-        chunks.sort_by_key(|(_, chunk)| Reverse(chunk.rows.time_max));
-        Some(Self {
-            from,
-            to,
-            subject,
-            before,
-            chunks,
-        })
+        let wanted = |meter| listing.meter.is_none_or(|wanted| wanted == meter);
+        plan.add_memory(organization, &organization.recent, None, &wanted);
+        if let Some(sealing) = &organization.sealing {
+            plan.add_memory(organization, sealing, Some(sealing), &wanted);
+        }
+        for segment in organization.sealed.all_segments() {
+            let meta = segment.meta();
+            let may_match = wanted(meta.partition.meter)
+                && meta.rows > meta.superseded
+                && plan.may_have(meta.time_min, meta.time_max);
+            if may_match {
+                plan.sources.push(Source::Segment {
+                    segment: Arc::clone(segment),
+                    retired: organization.retired(meta.partition),
+                });
+            }
+        }
+        plan.sources
+            .sort_by_key(|source| Reverse(source.time_max()));
+        plan
+    }
+
+    fn add_memory(
+        &mut self,
+        organization: &Organization,
+        memory: &Memory,
+        sealing: Option<&Arc<Memory>>,
+        wanted: &dyn Fn(MeterId) -> bool,
+    ) {
+        let subject = match &self.subject {
+            None => None,
+            Some(subject) => match memory.texts.find(subject.as_str()) {
+                None => return,
+                found => found,
+            },
+        };
+        for (table, meter, rows) in memory.tables().filter(|(_, meter, _)| wanted(*meter)) {
+            let retired = match sealing {
+                None => Vec::new(),
+                Some(_) => organization.retired_while_sealing(meter),
+            };
+            for chunk in rows.chunks() {
+                if self.may_have(chunk.rows.time_min, chunk.rows.time_max) {
+                    self.sources.push(Source::Chunk {
+                        sealing: sealing.cloned(),
+                        table,
+                        chunk: chunk.clone(),
+                        subject,
+                        retired: retired.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn may_have(&self, time_min: i64, time_max: i64) -> bool {
+        time_min < self.to && time_max >= self.from && time_min <= self.before.0
     }
 
     /// The newest `count`, newest first.
@@ -134,62 +226,227 @@ impl Plan {
         rows_max: u64,
         cancel: &Cancel,
     ) -> Result<Vec<Found>, QueryError> {
-        let mut newest: BinaryHeap<Reverse<Found>> = BinaryHeap::new();
+        let mut newest = Newest {
+            count,
+            heap: BinaryHeap::new(),
+        };
+        let texts = RefCell::default();
         let mut rows_seen = 0_u64;
-        for (number, (_, chunk)) in self.chunks.iter().enumerate() {
-            let oldest = newest.peek().filter(|_| newest.len() >= count);
-            if oldest.is_some_and(|Reverse(oldest)| chunk.rows.time_max < oldest.time) {
-                // The chunks after it end even earlier.
+        for (number, source) in self.sources.iter().enumerate() {
+            if source.time_max() < newest.oldest() {
+                // The sources after it end even earlier.
                 break;
             }
             check(cancel)?;
-            rows_seen += u64::from(chunk.current_count());
-            if rows_seen > rows_max {
-                return Err(QueryError::TooExpensive {
-                    limit: QueryLimit::Rows(rows_max),
+            match source {
+                Source::Chunk { .. } => {
+                    self.search_chunk(number, source, &mut newest);
+                    rows_seen += source.rows();
+                }
+                Source::Segment { segment, retired } => {
+                    self.search_segment(
+                        (number, segment, retired),
+                        &mut newest,
+                        &texts,
+                        &mut rows_seen,
+                        rows_max,
+                        cancel,
+                    )?;
+                }
+            }
+            check_rows(rows_seen, rows_max)?;
+        }
+        let newest = newest.heap.into_sorted_vec();
+        Ok(newest.into_iter().map(|Reverse(found)| found).collect())
+    }
+
+    fn search_chunk(&self, number: usize, source: &Source, newest: &mut Newest) {
+        let Source::Chunk {
+            chunk,
+            subject,
+            retired,
+            ..
+        } = source
+        else {
+            return;
+        };
+        let rows = &chunk.rows;
+        for place in chunk.current_places() {
+            let (Some(time), Some(sequence)) = (rows.times.get(place), rows.sequences.get(place))
+            else {
+                return;
+            };
+            let matches = self.lists(*time, *sequence)
+                && subject.is_none_or(|subject| rows.subjects.get(place) == Some(&subject))
+                && !is_retired(retired, &rows.sequences, place);
+            if matches {
+                newest.push(Found {
+                    time: *time,
+                    sequence: *sequence,
+                    source: number,
+                    place,
+                    subject: NO_TEXT,
                 });
             }
-            for found in self.matches(number, chunk) {
-                if newest.len() < count {
-                    newest.push(Reverse(found));
-                } else if let Some(mut oldest) = newest.peek_mut()
-                    && oldest.0 < found
-                {
-                    *oldest = Reverse(found);
+        }
+    }
+
+    fn search_segment(
+        &self,
+        (number, segment, retired): (usize, &Segment, &[Arc<RoaringTreemap>]),
+        newest: &mut Newest,
+        texts: &RefCell<Texts>,
+        rows_seen: &mut u64,
+        rows_max: u64,
+        cancel: &Cancel,
+    ) -> Result<(), QueryError> {
+        let subjects = self.subject.as_ref().map(|subject| [subject.as_str()]);
+        let wanted = (subjects.iter().flatten())
+            .map(|subject| texts.borrow_mut().number(subject))
+            .next();
+        let range = Range {
+            from: self.from.max(newest.oldest()),
+            to: self.to.min(self.before.0.saturating_add(1)),
+            subjects: subjects.as_ref().map(<[&str; 1]>::as_slice),
+            sequence: None,
+        };
+        let projection = Projection {
+            subjects: true,
+            times: true,
+            sequences: true,
+            ..Projection::default()
+        };
+        let mut ended = Ok(());
+        scan_segment(segment, &range, &projection, texts, cancel, |rows| {
+            *rows_seen += u64::try_from(rows.len).unwrap_or(u64::MAX);
+            ended = check_rows(*rows_seen, rows_max);
+            if ended.is_err() {
+                return ControlFlow::Break(());
+            }
+            for place in current_places(rows) {
+                let (Some(time), Some(sequence), Some(subject)) = (
+                    rows.times.get(place),
+                    rows.sequences.get(place),
+                    rows.subjects.get(place),
+                ) else {
+                    break;
+                };
+                let matches = self.lists(*time, *sequence)
+                    && wanted.is_none_or(|wanted| wanted == *subject)
+                    && !is_retired(retired, &rows.sequences, place);
+                if matches {
+                    newest.push(Found {
+                        time: *time,
+                        sequence: *sequence,
+                        source: number,
+                        place,
+                        subject: *subject,
+                    });
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        ended
+    }
+
+    fn lists(&self, time: i64, sequence: u64) -> bool {
+        time >= self.from && time < self.to && (time, sequence) < self.before
+    }
+
+    /// The measurements of a page; `None` if some were sealed since the snapshot.
+    fn listed(
+        &self,
+        page: &[Found],
+        organization: &RwLock<Organization>,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<Listed>>, QueryError> {
+        let mut listed: Vec<Option<Listed>> = vec![None; page.len()];
+        {
+            let organization = organization.read();
+            for (slot, found) in listed.iter_mut().zip(page) {
+                let Some(Source::Chunk {
+                    sealing,
+                    table,
+                    chunk,
+                    ..
+                }) = self.sources.get(found.source)
+                else {
+                    continue;
+                };
+                let memory = match sealing {
+                    Some(sealing) => sealing,
+                    None if organization.freezes == self.freezes => &organization.recent,
+                    None => return Ok(None),
+                };
+                *slot = listed_row(memory, *table, chunk, found);
+            }
+        }
+        for (number, source) in self.sources.iter().enumerate() {
+            let Source::Segment { segment, .. } = source else {
+                continue;
+            };
+            let mut here: Vec<&Found> = (page.iter())
+                .filter(|found| found.source == number)
+                .collect();
+            here.sort_unstable_by_key(|found| found.sequence);
+            let sequences: Vec<u64> = here.iter().map(|found| found.sequence).collect();
+            let times = here.iter().map(|found| found.time);
+            let (Some(first), Some(last)) = (times.clone().min(), times.max()) else {
+                continue;
+            };
+            let range = Range {
+                from: first,
+                to: last.saturating_add(1),
+                subjects: None,
+                sequence: None,
+            };
+            for row in rows_of(segment, &range, &sequences, cancel)? {
+                let place = page.iter().position(|found| found.sequence == row.sequence);
+                if let (Some(slot), Some(measurement)) = (
+                    place.and_then(|place| listed.get_mut(place)),
+                    row.measurement,
+                ) {
+                    *slot = Some(Listed {
+                        sequence: row.sequence,
+                        received: row.received,
+                        measurement,
+                    });
                 }
             }
         }
-        Ok(newest
-            .into_sorted_vec()
-            .into_iter()
-            .map(|Reverse(found)| found)
-            .collect())
+        Ok(Some(listed.into_iter().flatten().collect()))
+    }
+}
+
+fn listed_row(memory: &Memory, table: u32, chunk: &Chunk, found: &Found) -> Option<Listed> {
+    Some(Listed {
+        sequence: found.sequence,
+        received: Timestamp::from_micros(*chunk.rows.received.get(found.place)?)?,
+        measurement: memory.measurement_of(table, &chunk.rows, found.place)?,
+    })
+}
+
+impl Source {
+    fn time_max(&self) -> i64 {
+        match self {
+            Self::Chunk { chunk, .. } => chunk.rows.time_max,
+            Self::Segment { segment, .. } => segment.meta().time_max,
+        }
     }
 
-    fn matches<'a>(&'a self, number: usize, chunk: &'a Chunk) -> impl Iterator<Item = Found> + 'a {
-        let rows = &chunk.rows;
-        chunk.current_places().filter_map(move |place| {
-            let found = Found {
-                time: *rows.times.get(place)?,
-                sequence: *rows.sequences.get(place)?,
-                chunk: number,
-                place,
-            };
-            let matches = (self.from..self.to).contains(&found.time)
-                && (found.time, found.sequence) < self.before
-                && self
-                    .subject
-                    .is_none_or(|subject| rows.subjects.get(place) == Some(&subject));
-            matches.then_some(found)
-        })
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Chunk { chunk, .. } => u64::from(chunk.current_count()),
+            Self::Segment { segment, .. } => segment.meta().rows,
+        }
     }
+}
 
-    fn listed(&self, found: Found, organization: &Organization) -> Option<Listed> {
-        let (table, chunk) = self.chunks.get(found.chunk)?;
-        Some(Listed {
-            sequence: found.sequence,
-            received: Timestamp::from_micros(*chunk.rows.received.get(found.place)?)?,
-            measurement: organization.measurement_of(*table, &chunk.rows, found.place)?,
-        })
+fn check_rows(seen: u64, max: u64) -> Result<(), QueryError> {
+    if seen > max {
+        return Err(QueryError::TooExpensive {
+            limit: QueryLimit::Rows(max),
+        });
     }
+    Ok(())
 }

@@ -1,14 +1,19 @@
 //! Questions about the measurements of one meter.
 //!
-//! A query takes a snapshot of the meter's chunks, which costs a short lock, and then works without any. Per chunk it
-//! first selects rows and numbers their groups, then lets each aggregation run over the selection. At the end it takes
-//! the texts of its groups out of the organization, a few under each lock, and sorts them without.
+//! A query takes a snapshot under a short lock: the chunks of the meter in memory, its segments, and which rows count
+//! no more. Then it works without any lock. The snapshot falls into pieces, which one or several threads scan: each
+//! selects the rows of a piece and numbers their groups, then lets each aggregation run over the selection. At the end
+//! the threads' results are joined and their texts sorted.
 
 mod accumulate;
 mod groups;
+mod numbers;
 mod plan;
+mod scan;
+mod view;
 mod windows;
 
+use crate::segment::SegmentError;
 use crate::settings::Settings;
 use crate::state::Organization;
 use accumulate::Accumulator;
@@ -16,6 +21,8 @@ use groups::{Groups, Ranks};
 use meterd_model::{DecimalSum, FieldName, MeterId, Subject, Timestamp, Window, Zone};
 use parking_lot::RwLock;
 use plan::Plan;
+pub(crate) use plan::is_retired;
+use scan::scan;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
@@ -126,18 +133,27 @@ pub enum Number {
     Decimal(DecimalSum),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     #[error("the query needs {limit}")]
     TooExpensive { limit: QueryLimit },
     #[error("the query was cancelled")]
     Cancelled,
+    /// Something on disk cannot be read. For the log, not for clients.
+    #[error("{0}")]
+    Unreadable(String),
     /// The aggregation at this index needs a field.
     #[error("aggregation {aggregation} needs a field")]
     FieldMissing { aggregation: usize },
     /// The order at this index names a group or value that the query does not have.
     #[error("order {order} names nothing of the query")]
     OrderUnknown { order: usize },
+}
+
+impl From<SegmentError> for QueryError {
+    fn from(error: SegmentError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
 }
 
 /// The bound that a query went past.
@@ -200,42 +216,9 @@ pub(crate) fn run(
 ) -> Result<QueryAnswer, QueryError> {
     query.check()?;
     let plan = Plan::new(&organization.read(), query);
-    let Some(plan) = plan else {
-        return Ok(QueryAnswer::default());
-    };
-    let (groups, columns) = scan(&plan, query, settings, cancel)?;
-    let ranks = Ranks::new(&groups, organization, cancel)?;
-    Ok(answer(query, &groups, &columns, &ranks))
-}
-
-fn scan(
-    plan: &Plan,
-    query: &Query,
-    settings: &Settings,
-    cancel: &Cancel,
-) -> Result<(Groups, Vec<Accumulator>), QueryError> {
-    let mut groups = Groups::new(query, settings.query_groups_max);
-    let mut columns: Vec<_> = (query.aggregations.iter().zip(&plan.sources))
-        .map(|(aggregation, source)| Accumulator::new(aggregation.function, *source))
-        .collect();
-    let mut rows_seen = 0_u64;
-    let mut selection = Vec::new();
-    for chunk in &plan.chunks {
-        check(cancel)?;
-        rows_seen += u64::from(chunk.current_count());
-        if rows_seen > settings.query_rows_max {
-            return Err(too_expensive(QueryLimit::Rows(settings.query_rows_max)));
-        }
-        plan.select(chunk, &mut groups, &mut selection)?;
-        for column in &mut columns {
-            column.take(&chunk.rows, &selection, groups.len());
-        }
-        let unique: usize = columns.iter().map(Accumulator::unique_len).sum();
-        if unique > settings.query_unique_max {
-            return Err(too_expensive(QueryLimit::Unique(settings.query_unique_max)));
-        }
-    }
-    Ok((groups, columns))
+    let found = scan(&plan, query, settings, cancel)?;
+    let ranks = Ranks::new(&found.groups, &found.texts, cancel)?;
+    Ok(answer(query, &found.groups, &found.columns, &ranks))
 }
 
 pub(crate) fn check(cancel: &Cancel) -> Result<(), QueryError> {
@@ -250,7 +233,12 @@ fn too_expensive(limit: QueryLimit) -> QueryError {
     QueryError::TooExpensive { limit }
 }
 
-fn answer(query: &Query, groups: &Groups, columns: &[Accumulator], ranks: &Ranks) -> QueryAnswer {
+fn answer(
+    query: &Query,
+    groups: &Groups,
+    columns: &[Accumulator],
+    ranks: &Ranks<'_>,
+) -> QueryAnswer {
     let sort_values: Vec<Vec<Option<Number>>> = query
         .order_by
         .iter()

@@ -1,10 +1,13 @@
 //! What waits for the log, bounded in number and bytes.
 
 use crate::batch::{Batch, Receipt, SubmitError, Void, VoidReceipt};
-use crate::fingerprint::Fingerprint;
+use crate::id_hash::Print;
+use crate::probe::Probes;
+use crate::runs::IdHash;
 use crate::settings::Settings;
 use crate::ticket::Answer;
-use parking_lot::{Condvar, Mutex};
+use meterd_model::Timestamp;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -14,13 +17,28 @@ pub(crate) enum Request {
     Store {
         batch: Batch,
         /// Of the batch's measurements, computed where the caller waits rather than in the one writer.
-        fingerprints: Vec<Fingerprint>,
+        prints: Vec<Print>,
+        probes: Probes,
         answer: Answer<Receipt>,
     },
     Void {
         void: Void,
+        hashes: Vec<IdHash>,
+        probes: Probes,
         answer: Answer<VoidReceipt>,
     },
+    /// Everything before it is to be sealed.
+    Freeze { answer: Answer<()> },
+}
+
+impl Request {
+    pub(crate) fn received(&self) -> Option<Timestamp> {
+        match self {
+            Self::Store { batch, .. } => Some(batch.received),
+            Self::Void { void, .. } => Some(void.received),
+            Self::Freeze { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -31,6 +49,7 @@ pub(crate) struct Queue {
     max_bytes: usize,
     group_max_batches: usize,
     group_max_bytes: usize,
+    group_max_wait: Duration,
     busy_retry_after: Duration,
 }
 
@@ -67,6 +86,7 @@ impl Queue {
             max_bytes: settings.queue_max_bytes,
             group_max_batches: settings.group_max_batches.max(1),
             group_max_bytes: settings.group_max_bytes.min(Settings::GROUP_BYTES_LIMIT),
+            group_max_wait: settings.group_max_wait,
             busy_retry_after: settings.busy_retry_after,
         }
     }
@@ -125,6 +145,7 @@ impl Queue {
                 }
             }
         }
+        self.wait_for_more(&mut waiting);
         let mut group = Vec::new();
         let mut group_bytes = 0;
         while group.len() < self.group_max_batches {
@@ -139,9 +160,26 @@ impl Queue {
             };
             waiting.bytes -= bytes;
             group_bytes += bytes;
+            let ends_group = matches!(request, Request::Freeze { .. });
             group.push(request);
+            if ends_group {
+                break;
+            }
         }
         Taken::Group(group)
+    }
+
+    /// Lets others join the group, if that is wanted, until it is full or the wait is over.
+    fn wait_for_more(&self, waiting: &mut MutexGuard<'_, Waiting>) {
+        if self.group_max_wait.is_zero() {
+            return;
+        }
+        let until = Instant::now() + self.group_max_wait;
+        while waiting.requests.len() < self.group_max_batches
+            && waiting.bytes < self.group_max_bytes
+            && !waiting.closed
+            && !self.changed.wait_until(waiting, until).timed_out()
+        {}
     }
 
     /// Takes nothing more; what waits is still handed out.

@@ -1,13 +1,15 @@
-//! Reads the log back into memory.
+//! Reads the log back into memory, on top of what is sealed.
 
-use crate::batch::OnConflict;
 use crate::disk::Disk;
-use crate::fingerprint::Fingerprint;
 use crate::log::frame::{Fault, FileNumber};
 use crate::log::reader::{ReadError, files, read_file};
-use crate::log::record::{Head, Record};
+use crate::log::record::{Head, Record, RowKind};
 use crate::log::writer::LogEnd;
-use crate::state::{Figures, Stamp, State};
+use crate::manifest::Manifest;
+use crate::marks::Marks;
+use crate::memory::{Before, Known, Stamp};
+use crate::runs::IdHash;
+use crate::state::{Organization, State};
 use std::io;
 use std::path::Path;
 
@@ -29,89 +31,113 @@ pub enum OpenError {
         offset: u64,
         fault: Fault,
     },
+    /// Something sealed cannot be read. Nothing was changed; `verify` tells more.
+    #[error("{file} is damaged: {fault}")]
+    Sealed { file: String, fault: String },
 }
 
 /// What the log left in memory.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    pub(crate) state: State,
     pub(crate) next_sequence: u64,
-    pub(crate) versions: u64,
+    /// Versions and voids that the log added.
+    pub(crate) rows: u64,
+    pub(crate) marks: Marks,
     pub(crate) end: LogEnd,
 }
 
-pub(crate) fn recover(disk: &dyn Disk, log: &Path) -> Result<Recovered, OpenError> {
+/// Applies the log to what is sealed.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    log: &Path,
+    manifest: &Manifest,
+    state: &State,
+) -> Result<Recovered, OpenError> {
     let io_error = |source| OpenError::Io {
         what: "read the log",
         source,
     };
-    let numbers = files(disk, log).map_err(io_error)?;
-    let mut recovered = Recovered {
-        state: State::default(),
-        next_sequence: 1,
-        versions: 0,
-        end: LogEnd {
-            number: FileNumber(0),
-            good: 0,
-            durable: 0,
-            torn_bytes: 0,
-            torn_header: None,
-            total_bytes: 0,
+    let first = FileNumber(manifest.first_log.max(FileNumber::FIRST.0));
+    let mut numbers = files(disk, log).map_err(io_error)?;
+    // Those before are sealed; whoever sealed them had no time to remove them.
+    numbers.retain(|number| *number >= first);
+    let mut replay = Replay {
+        state,
+        scratch: Vec::new(),
+        recovered: Recovered {
+            next_sequence: manifest.next_sequence,
+            rows: 0,
+            marks: Marks::new(manifest.marks.clone()),
+            end: LogEnd::before(first),
         },
     };
-    let mut scratch = Vec::new();
     for number in &numbers {
         let damaged = |offset, fault| OpenError::Damaged {
             file: number.file_name(),
             offset,
             fault,
         };
-        if *number != recovered.end.number.next() {
+        if *number != replay.recovered.end.number.next() {
             return Err(damaged(0, Fault::FileMissing));
         }
         let last = Some(number) == numbers.last();
-        let end = read_file(disk, log, *number, last, |record| {
-            recovered.apply(&record, &mut scratch)
-        })
-        .map_err(|error| match error {
-            ReadError::Io(source) => io_error(source),
-            ReadError::Damaged { offset, fault } => damaged(offset, fault),
-        })?;
-        recovered.end.torn_bytes = end.length - end.good;
+        let end = read_file(disk, log, *number, last, |record| replay.apply(&record)).map_err(
+            |error| match error {
+                ReadError::Io(source) => io_error(source),
+                ReadError::Damaged { offset, fault } => damaged(offset, fault),
+            },
+        )?;
+        let log_end = &mut replay.recovered.end;
+        log_end.torn_bytes = end.length - end.good;
         if end.good == 0 {
-            recovered.end.torn_header = Some(*number);
+            log_end.torn_header = Some(*number);
             break;
         }
-        recovered.end.number = *number;
-        recovered.end.good = end.good;
-        recovered.end.durable = end.durable;
-        recovered.end.total_bytes += end.good;
+        log_end.number = *number;
+        log_end.good = end.good;
+        log_end.durable = end.durable;
+        log_end.total_bytes += end.good;
     }
-    for organization in recovered.state.all() {
-        let figures = organization.read().figures();
-        recovered.state.totals.change(Figures::default(), figures);
-    }
-    Ok(recovered)
+    Ok(replay.recovered)
 }
 
-impl Recovered {
+struct Replay<'a> {
+    state: &'a State,
+    scratch: Vec<u8>,
+    recovered: Recovered,
+}
+
+impl Replay<'_> {
     /// Every record must be one that the writer could have written here.
-    fn apply(&mut self, record: &Record, scratch: &mut Vec<u8>) -> Result<(), Fault> {
+    fn apply(&mut self, record: &Record) -> Result<(), Fault> {
         match record {
             Record::Store(head, rows) => {
                 self.check_sequence(head)?;
                 let organization = self.state.organization_or_new(head.organization);
                 let mut organization = organization.write();
                 for row in rows {
-                    let known = organization.known(row.measurement.id.as_str());
-                    let expected = known.is_some() == (row.kind == OnConflict::Replace);
-                    if !expected {
-                        return Err(Fault::Decision);
-                    }
-                    let fingerprint = Fingerprint::of(&row.measurement, scratch);
-                    let stamp = next_stamp(&mut self.next_sequence, head);
-                    organization.store(&row.measurement, fingerprint, stamp);
-                    self.versions += 1;
+                    let hasher = &self.state.hasher;
+                    let print =
+                        hasher.print(head.organization, &row.measurement, &mut self.scratch);
+                    let known = self.known(&organization, head, print.hash)?;
+                    let before = match (row.kind, known) {
+                        (RowKind::New, None) => Before::Nothing,
+                        // Whether its window was over is not asked again, and a merge may have dropped it since.
+                        (RowKind::Forgotten, _) => Before::Forgotten,
+                        (RowKind::Replaces, Some(known)) => Before::Replaced(known),
+                        (RowKind::New, Some(_)) | (RowKind::Replaces, None) => {
+                            return Err(Fault::Decision);
+                        }
+                    };
+                    let stamp = self.next_stamp(head);
+                    (organization.recent).store(&row.measurement, print, stamp, before);
+                    let new_ids = u64::from(row.kind == RowKind::New);
+                    let counted_before = match before {
+                        Before::Replaced(known) => known.counts,
+                        Before::Nothing | Before::Forgotten => false,
+                    };
+                    organization.ids += new_ids;
+                    (self.state.totals).add(i64::from(!counted_before), 1, new_ids);
                 }
             }
             Record::Void(head, ids) => {
@@ -119,12 +145,14 @@ impl Recovered {
                 let organization = self.state.organization_or_new(head.organization);
                 let mut organization = organization.write();
                 for id in ids {
-                    let known = organization.known(id.as_str());
-                    if known.is_none_or(|known| known.voided) {
+                    let hash = self.state.hasher.hash(head.organization, id.as_str());
+                    let known = self.known(&organization, head, hash)?;
+                    let Some(known) = known.filter(|known| !known.voided) else {
                         return Err(Fault::Decision);
-                    }
-                    let stamp = next_stamp(&mut self.next_sequence, head);
-                    organization.void(id.as_str(), stamp);
+                    };
+                    let stamp = self.next_stamp(head);
+                    organization.recent.void(id.as_str(), hash, stamp, known);
+                    self.state.totals.add(-i64::from(known.counts), 0, 0);
                 }
             }
             Record::Close => {}
@@ -132,20 +160,38 @@ impl Recovered {
         Ok(())
     }
 
-    fn check_sequence(&self, head: &Head) -> Result<(), Fault> {
-        if head.first_sequence == self.next_sequence {
-            Ok(())
-        } else {
-            Err(Fault::Sequence)
-        }
+    fn known(
+        &self,
+        organization: &Organization,
+        head: &Head,
+        hash: IdHash,
+    ) -> Result<Option<Known>, Fault> {
+        let known = match organization.known(hash) {
+            Some(known) => Some(known),
+            None => {
+                let found = self.state.runs().find(head.organization, hash);
+                found.map_err(|_| Fault::Ids)?.map(Known::from)
+            }
+        };
+        Ok(known.map(|known| organization.as_of_now(known)))
     }
-}
 
-fn next_stamp(next_sequence: &mut u64, head: &Head) -> Stamp {
-    let sequence = *next_sequence;
-    *next_sequence += 1;
-    Stamp {
-        sequence,
-        received: head.received,
+    fn check_sequence(&mut self, head: &Head) -> Result<(), Fault> {
+        let next = self.recovered.next_sequence;
+        if head.first_sequence != next {
+            return Err(Fault::Sequence);
+        }
+        self.recovered.marks.note(head.received, next);
+        Ok(())
+    }
+
+    fn next_stamp(&mut self, head: &Head) -> Stamp {
+        let sequence = self.recovered.next_sequence;
+        self.recovered.next_sequence += 1;
+        self.recovered.rows += 1;
+        Stamp {
+            sequence,
+            received: head.received,
+        }
     }
 }

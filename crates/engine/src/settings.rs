@@ -13,6 +13,16 @@ pub enum Durability {
     Os,
 }
 
+/// When measurements go from memory to segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sealing {
+    /// By themselves, when memory has enough of them; segments and runs are merged by themselves too.
+    #[default]
+    Background,
+    /// Only when asked, so that a test knows what happens when.
+    OnDemand,
+}
+
 /// Every bound of the engine, with its default in [`Settings::default`].
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -22,6 +32,9 @@ pub struct Settings {
     pub group_max_bytes: usize,
     /// Most batches written and synced together.
     pub group_max_batches: usize,
+    /// How long a batch waits for others to be written with, if they are not there already. More of it means fewer
+    /// syncs and later answers; the syncs of those before make a group by themselves.
+    pub group_max_wait: Duration,
     /// Most batches that wait for the log; past it the answer is busy.
     pub queue_max_batches: usize,
     /// Most bytes of batches that wait for the log.
@@ -32,11 +45,25 @@ pub struct Settings {
     pub log_file_max_bytes: u64,
     /// How often a log that cannot be written is tried again while nothing is sent.
     pub repair_interval: Duration,
+    pub sealing: Sealing,
+    /// Key of the hash that tells ids apart, for a directory that has none yet; `None` draws one.
+    pub hash_key: Option<[u8; 32]>,
+    /// Versions and voids in memory from which on they are sealed.
+    pub seal_rows: u64,
+    /// Most of them in memory beside those that are being sealed. A batch that would add more finds the engine busy,
+    /// or full where the disk has no space. At most [`Settings::MEMORY_ROWS_LIMIT`].
+    pub memory_rows_max: u64,
     /// Most versions of measurements held. A batch that would add versions past it finds the engine full.
     pub versions_max: u64,
-    /// Distinct subjects and attribute texts of one organization from which on it finds the engine full for whatever
-    /// would add a version.
+    /// Distinct subjects and attribute texts of one organization in memory from which on it finds the engine full for
+    /// whatever would add a version.
     pub texts_max: usize,
+    /// Segments of a partition, alike in size, that are merged into one.
+    pub merge_fan_in: usize,
+    /// Most rows of a segment that a merge writes.
+    pub segment_max_rows: u64,
+    /// Most threads that one query keeps busy.
+    pub query_threads: usize,
     /// Most measurements one query or listing may look at.
     pub query_rows_max: u64,
     /// Most groups one query may build.
@@ -52,8 +79,8 @@ pub struct Settings {
 impl Settings {
     /// Keeps every frame of the log well below the length that a reader accepts.
     pub const GROUP_BYTES_LIMIT: usize = 48 << 20;
-    /// Rows and ids are numbered with 32 bits.
-    pub const VERSIONS_LIMIT: u64 = 4_000_000_000;
+    /// Rows and ids in memory are numbered with 32 bits.
+    pub const MEMORY_ROWS_LIMIT: u64 = 4_000_000_000;
     /// Texts are numbered with 32 bits, and what one group adds comes on top.
     pub const TEXTS_LIMIT: usize = 4_000_000_000;
 }
@@ -64,13 +91,21 @@ impl Default for Settings {
             durability: Durability::Sync,
             group_max_bytes: 16 << 20,
             group_max_batches: 1024,
+            group_max_wait: Duration::ZERO,
             queue_max_batches: 4096,
             queue_max_bytes: 64 << 20,
             busy_retry_after: Duration::from_millis(250),
             log_file_max_bytes: 128 << 20,
             repair_interval: Duration::from_secs(1),
+            sealing: Sealing::Background,
+            hash_key: None,
+            seal_rows: 1_000_000,
+            memory_rows_max: 3_000_000,
+            versions_max: 1_000_000_000_000,
             texts_max: 1_000_000_000,
-            versions_max: 1_000_000_000,
+            merge_fan_in: 8,
+            segment_max_rows: 64_000_000,
+            query_threads: 4,
             query_rows_max: 1_000_000_000,
             query_groups_max: 1_000_000,
             query_unique_max: 10_000_000,

@@ -1,39 +1,47 @@
-//! What the log says, in memory: every organization's ids and tables.
+//! All that the engine knows, in layers: what came last, what is being sealed, and what is sealed on disk.
 
-use crate::fingerprint::Fingerprint;
-use crate::ids::{IdEntry, IdNumber, Ids};
-use crate::table::{NewRow, RowPlace, Rows, Table};
-use crate::texts::Texts;
-use crate::trace::Action;
+use crate::freezer::Freezer;
+use crate::id_hash::IdHasher;
+use crate::memory::{Known, Memory};
+use crate::partition::{Link, Partition};
+use crate::retired::Retired;
+use crate::runs::{IdHash, Run, RunEntry, RunError, find_newest};
+use crate::segment::read::Segment;
+use crate::table::Table;
 use hashbrown::HashMap;
-use meterd_model::{
-    AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, OrganizationId,
-    Subject, Timestamp,
-};
+use meterd_model::{MeterId, OrganizationId};
 use parking_lot::RwLock;
+use roaring::RoaringTreemap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// All organizations. Each has a lock of its own, held by the writer for one batch and by a query only while it
 /// takes its snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     organizations: RwLock<HashMap<OrganizationId, Arc<RwLock<Organization>>>>,
+    runs: RwLock<Arc<RunSet>>,
+    /// How long organizations remember ids, those that do not remember them for ever.
+    id_windows: RwLock<HashMap<OrganizationId, Duration>>,
+    pub(crate) hasher: IdHasher,
     pub(crate) totals: Totals,
+    pub(crate) freezer: Freezer,
 }
 
-/// How much an organization has.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures {
-    /// Measurements that count.
-    measurements: u64,
-    ids: u64,
+/// The runs of ids, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct RunSet {
+    /// Rises when ids come that were in no run before: an answer of an older set may have become wrong.
+    pub(crate) generation: u64,
+    pub(crate) runs: Vec<Arc<Run>>,
 }
 
 /// How much all organizations have together, so that nobody has to ask each of them.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     measurements: AtomicU64,
+    versions: AtomicU64,
     ids: AtomicU64,
 }
 
@@ -46,18 +54,35 @@ impl Totals {
         self.ids.load(Ordering::Relaxed)
     }
 
-    /// An organization went from one to the other. Only the writer calls this, one change after the other.
-    pub(crate) fn change(&self, from: Figures, to: Figures) {
-        let change = |total: &AtomicU64, from, to| {
-            let new = total.load(Ordering::Relaxed) + to - from;
-            total.store(new, Ordering::Relaxed);
-        };
-        change(&self.measurements, from.measurements, to.measurements);
-        change(&self.ids, from.ids, to.ids);
+    /// All versions held.
+    pub(crate) fn versions(&self) -> u64 {
+        self.versions.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, measurements: i64, versions: i64, ids: u64) {
+        self.measurements
+            .fetch_add(measurements.cast_unsigned(), Ordering::Relaxed);
+        self.versions
+            .fetch_add(versions.cast_unsigned(), Ordering::Relaxed);
+        self.ids.fetch_add(ids, Ordering::Relaxed);
     }
 }
 
 impl State {
+    pub(crate) fn new(hasher: IdHasher, runs: Vec<Arc<Run>>) -> Self {
+        Self {
+            organizations: RwLock::default(),
+            runs: RwLock::new(Arc::new(RunSet {
+                generation: 0,
+                runs,
+            })),
+            id_windows: RwLock::default(),
+            hasher,
+            totals: Totals::default(),
+            freezer: Freezer::default(),
+        }
+    }
+
     pub(crate) fn organization(&self, id: OrganizationId) -> Option<Arc<RwLock<Organization>>> {
         self.organizations.read().get(&id).cloned()
     }
@@ -73,274 +98,238 @@ impl State {
         self.organizations.read().len()
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<RwLock<Organization>>> {
-        self.organizations.read().values().cloned().collect()
+    /// In the order of their ids.
+    pub(crate) fn all(&self) -> Vec<(OrganizationId, Arc<RwLock<Organization>>)> {
+        let organizations = self.organizations.read();
+        let mut all: Vec<_> = (organizations.iter())
+            .map(|(id, organization)| (*id, Arc::clone(organization)))
+            .collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    pub(crate) fn id_window(&self, organization: OrganizationId) -> Option<Duration> {
+        self.id_windows.read().get(&organization).copied()
+    }
+
+    pub(crate) fn id_windows(&self) -> HashMap<OrganizationId, Duration> {
+        self.id_windows.read().clone()
+    }
+
+    pub(crate) fn set_id_window(&self, organization: OrganizationId, window: Option<Duration>) {
+        let mut windows = self.id_windows.write();
+        match window {
+            Some(window) => windows.insert(organization, window),
+            None => windows.remove(&organization),
+        };
+    }
+
+    pub(crate) fn runs(&self) -> Arc<RunSet> {
+        Arc::clone(&self.runs.read())
+    }
+
+    /// A run of ids that no run had before.
+    pub(crate) fn add_run(&self, run: Arc<Run>) {
+        let mut set = self.runs.write();
+        let mut runs = set.runs.clone();
+        runs.push(run);
+        *set = Arc::new(RunSet {
+            generation: set.generation + 1,
+            runs,
+        });
+    }
+
+    /// One run in place of those that it was merged from.
+    pub(crate) fn replace_runs(&self, merged: &[u64], by: &Arc<Run>) {
+        let mut set = self.runs.write();
+        let mut by = Some(Arc::clone(by));
+        let runs = (set.runs.iter()).filter_map(|run| {
+            if merged.contains(&run.meta().number) {
+                by.take()
+            } else {
+                Some(Arc::clone(run))
+            }
+        });
+        *set = Arc::new(RunSet {
+            generation: set.generation,
+            runs: runs.collect(),
+        });
+    }
+}
+
+impl RunSet {
+    pub(crate) fn find(
+        &self,
+        organization: OrganizationId,
+        hash: IdHash,
+    ) -> Result<Option<RunEntry>, RunError> {
+        find_newest(&self.runs, organization, hash)
+    }
+
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.memory_bytes()).sum()
+    }
+}
+
+impl From<RunEntry> for Known {
+    fn from(entry: RunEntry) -> Self {
+        Self {
+            content: entry.content,
+            newest: entry.newest,
+            voided: entry.voided,
+            counts: !entry.voided,
+        }
     }
 }
 
 /// One tenant's measurements.
 #[derive(Debug, Default)]
 pub(crate) struct Organization {
-    pub(crate) texts: Texts,
-    pub(crate) ids: Ids,
-    tables: Vec<Table>,
-    table_meters: Vec<MeterId>,
-    table_numbers: HashMap<MeterId, u32>,
-    /// Ids that have more to tell than one stored version.
-    histories: HashMap<IdNumber, Vec<HistoryEntry>>,
+    /// Takes what comes.
+    pub(crate) recent: Memory,
+    /// Is being written to segments and does not change.
+    pub(crate) sealing: Option<Arc<Memory>>,
+    pub(crate) sealed: Sealed,
+    /// How often `recent` was set aside.
+    pub(crate) freezes: u64,
+    /// Distinct ids ever stored.
+    pub(crate) ids: u64,
     /// Duplicates seen since the start.
-    repeats: HashMap<IdNumber, u64>,
+    repeats: HashMap<IdHash, u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HistoryEntry {
-    pub(crate) sequence: u64,
-    pub(crate) received: Timestamp,
-    pub(crate) action: Action,
-    /// `None` for a void.
-    pub(crate) row: Option<RowPlace>,
-}
-
-/// What is known of an id.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) voided: bool,
-}
-
-/// Where a version stands in the one order of the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamp {
-    pub(crate) sequence: u64,
-    pub(crate) received: Timestamp,
+/// What is on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// By month and then by number.
+    meters: HashMap<MeterId, Vec<Arc<Segment>>>,
+    /// By events that are sealed too.
+    pub(crate) retired: Retired,
+    /// See [`crate::manifest::OrganizationMeta::dropped`].
+    pub(crate) dropped: Vec<(Partition, u64)>,
 }
 
 impl Organization {
-    pub(crate) fn figures(&self) -> Figures {
-        Figures {
-            measurements: self.tables.iter().map(Table::current).sum(),
-            ids: u64::try_from(self.ids.len()).unwrap_or(u64::MAX),
-        }
-    }
-
-    pub(crate) fn known(&self, id: &str) -> Option<Known> {
-        let entry = self.ids.entry(self.ids.find(id)?)?;
-        Some(Known {
-            fingerprint: entry.fingerprint(),
-            voided: !self.is_current(entry.newest),
-        })
-    }
-
-    /// Stores a version: the first of a new id, or the one that replaces what an id had.
-    pub(crate) fn store(
-        &mut self,
-        measurement: &Measurement,
-        fingerprint: Fingerprint,
-        stamp: Stamp,
-    ) {
-        let known = self.ids.find(measurement.id.as_str());
-        let id = known.unwrap_or_else(|| self.ids.next_number());
-        let place = self.push_row(measurement, id, stamp);
-        let entry = IdEntry::new(fingerprint, place);
-        match known {
-            None => self.ids.add(measurement.id.as_str(), entry),
-            Some(id) => {
-                self.begin_history(id);
-                let old = self.ids.entry(id).map(|old| old.newest);
-                if let Some(old) = old {
-                    self.retire(old);
-                }
-                if let Some(slot) = self.ids.entry_mut(id) {
-                    *slot = entry;
-                }
-                self.note(id, stamp, Action::Replaced, Some(place));
-            }
-        }
-    }
-
-    /// Withdraws an id that counts.
-    pub(crate) fn void(&mut self, id: &str, stamp: Stamp) {
-        let Some(id) = self.ids.find(id) else {
-            return;
-        };
-        self.begin_history(id);
-        if let Some(newest) = self.ids.entry(id).map(|entry| entry.newest) {
-            self.retire(newest);
-        }
-        self.note(id, stamp, Action::Voided, None);
-    }
-
-    pub(crate) fn count_repeat(&mut self, id: &str, ids_max: usize) {
-        let Some(id) = self.ids.find(id) else {
-            return;
-        };
-        if self.repeats.len() < ids_max || self.repeats.contains_key(&id) {
-            *self.repeats.entry(id).or_default() += 1;
-        }
-    }
-
-    pub(crate) fn repeats(&self, id: IdNumber) -> u64 {
-        self.repeats.get(&id).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn table(&self, meter: MeterId) -> Option<&Table> {
-        self.table_at(*self.table_numbers.get(&meter)?)
-    }
-
-    pub(crate) fn table_at(&self, number: u32) -> Option<&Table> {
-        self.tables.get(number as usize)
-    }
-
-    pub(crate) fn meter_at(&self, number: u32) -> Option<MeterId> {
-        self.table_meters.get(number as usize).copied()
-    }
-
-    /// All tables with their numbers.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (u32, MeterId, &Table)> {
-        (0..)
-            .zip(&self.table_meters)
-            .zip(&self.tables)
-            .map(|((number, meter), table)| (number, *meter, table))
-    }
-
-    /// The newest versions and voids of an id, oldest first, and whether there are more than `limit`.
-    pub(crate) fn history(&self, id: IdNumber, limit: usize) -> (Vec<HistoryEntry>, bool) {
-        match self.histories.get(&id) {
-            Some(entries) => {
-                let hidden = entries.len().saturating_sub(limit);
-                let newest = entries.get(hidden..).unwrap_or_default();
-                (newest.to_vec(), hidden > 0)
-            }
-            None => {
-                let only = self.only_version(id);
-                (only.into_iter().take(limit).collect(), limit == 0)
-            }
-        }
-    }
-
-    /// A stored version as it came in.
-    pub(crate) fn measurement(&self, place: RowPlace) -> Option<Measurement> {
-        let table = self.table_at(place.table)?;
-        let (chunk, at) = table.find(place.row)?;
-        self.measurement_of(place.table, &chunk.rows, at)
-    }
-
-    pub(crate) fn measurement_of(&self, table: u32, rows: &Rows, at: usize) -> Option<Measurement> {
-        let meter = self.meter_at(table)?;
-        let table = self.table_at(table)?;
-        let values = table
-            .value_names()
+    /// Measurements of a meter that count.
+    pub(crate) fn current(&self, meter: MeterId) -> u64 {
+        let memory: u64 = self.tables(meter).map(Table::current).sum();
+        let segments = self
+            .sealed
+            .segments(meter)
             .iter()
-            .enumerate()
-            .filter_map(|(column, name)| {
-                let value = rows.values(column).get(at).and_then(Decimal::from_units)?;
-                Some((name.clone(), value))
-            });
-        let attributes = table
-            .attribute_names()
-            .iter()
-            .enumerate()
-            .filter_map(|(column, name)| {
-                let text = rows.attributes(column).get(at)?;
-                let text = AttributeValue::new(self.texts.get(text)?).ok()?;
-                Some((name.clone(), text))
-            });
-        let measurement = Measurement {
-            id: MeasurementId::new(self.ids.text(*rows.ids.get(at)?)?).ok()?,
-            meter,
-            subject: Subject::new(self.texts.get(*rows.subjects.get(at)?)?).ok()?,
-            time: Timestamp::from_micros(*rows.times.get(at)?)?,
-            end_time: rows.end(at).and_then(Timestamp::from_micros),
-            values: values.collect(),
-            attributes: attributes.collect(),
-        };
-        Some(measurement.in_order())
+            .map(|segment| segment.meta());
+        let sealed: u64 = segments
+            .map(|meta| meta.rows.saturating_sub(meta.superseded))
+            .sum();
+        let months = self.retirements().flat_map(|layer| layer.months(meter));
+        let retired: u64 = months
+            .map(|(month, rows)| {
+                // What was dropped since is in no segment that it could be missing from.
+                let gone = self.sealed.dropped_below(Partition { meter, month });
+                rows.range_cardinality(gone..)
+            })
+            .sum();
+        (memory + sealed).saturating_sub(retired)
     }
 
-    fn is_current(&self, place: RowPlace) -> bool {
-        self.table_at(place.table)
-            .is_some_and(|table| table.is_current(place.row))
+    /// The tables of a meter in memory, newest first.
+    pub(crate) fn tables(&self, meter: MeterId) -> impl Iterator<Item = &Table> {
+        self.memories()
+            .filter_map(move |memory| memory.table(meter))
     }
 
-    fn retire(&mut self, place: RowPlace) {
-        if let Some(table) = self.tables.get_mut(place.table as usize) {
-            table.retire(place.row);
+    /// What memory knows of an id.
+    pub(crate) fn known(&self, hash: IdHash) -> Option<Known> {
+        let sealing = || self.sealing.as_ref()?.known(hash);
+        self.recent.known(hash).or_else(sealing)
+    }
+
+    pub(crate) fn count_repeat(&mut self, hash: IdHash, ids_max: usize) {
+        if self.repeats.len() < ids_max || self.repeats.contains_key(&hash) {
+            *self.repeats.entry(hash).or_default() += 1;
         }
     }
 
-    /// Writes down the first version of an id before a second event joins it.
-    fn begin_history(&mut self, id: IdNumber) {
-        if !self.histories.contains_key(&id) {
-            let first = self.only_version(id).into_iter().collect();
-            self.histories.insert(id, first);
+    pub(crate) fn repeats(&self, hash: IdHash) -> u64 {
+        self.repeats.get(&hash).copied().unwrap_or(0)
+    }
+
+    /// The memories, newest first.
+    pub(crate) fn memories(&self) -> impl Iterator<Item = &Memory> {
+        std::iter::once(&self.recent).chain(self.sealing.as_deref())
+    }
+
+    /// Rows of a partition that do not count, though the segments or the memory that is being sealed say so.
+    pub(crate) fn retired(&self, partition: Partition) -> Vec<Arc<RoaringTreemap>> {
+        let layers = self.retirements();
+        layers
+            .filter_map(|layer| layer.rows(partition).cloned())
+            .collect()
+    }
+
+    /// Rows of the memory that is being sealed that do not count any more: only what came since can say so.
+    pub(crate) fn retired_while_sealing(&self, meter: MeterId) -> Vec<Arc<RoaringTreemap>> {
+        let months = self.recent.retired.months(meter);
+        months.map(|(_, rows)| Arc::clone(rows)).collect()
+    }
+
+    /// What is known of an id, now that it is acted on: its month may have been dropped since it was sealed.
+    pub(crate) fn as_of_now(&self, known: Known) -> Known {
+        Known {
+            counts: known.counts && !is_dropped(&self.sealed.dropped, known.newest),
+            ..known
         }
     }
 
-    fn only_version(&self, id: IdNumber) -> Option<HistoryEntry> {
-        let place = self.ids.entry(id)?.newest;
-        let (chunk, at) = self.table_at(place.table)?.find(place.row)?;
-        Some(HistoryEntry {
-            sequence: *chunk.rows.sequences.get(at)?,
-            received: Timestamp::from_micros(*chunk.rows.received.get(at)?)?,
-            action: Action::Stored,
-            row: Some(place),
-        })
-    }
-
-    fn note(&mut self, id: IdNumber, stamp: Stamp, action: Action, row: Option<RowPlace>) {
-        self.histories.entry(id).or_default().push(HistoryEntry {
-            sequence: stamp.sequence,
-            received: stamp.received,
-            action,
-            row,
-        });
-    }
-
-    fn push_row(&mut self, measurement: &Measurement, id: IdNumber, stamp: Stamp) -> RowPlace {
-        let number = self.table_number(measurement.meter);
-        let texts = &mut self.texts;
-        let Some(table) = self.tables.get_mut(number as usize) else {
-            return RowPlace {
-                table: number,
-                row: u32::MAX,
-            };
-        };
-        let place = RowPlace {
-            table: number,
-            row: table.next_row(),
-        };
-        let row = NewRow {
-            time: measurement.time.micros(),
-            end: measurement.end_time.map(Timestamp::micros),
-            subject: texts.number(measurement.subject.as_str()),
-            id,
-            sequence: stamp.sequence,
-            received: stamp.received.micros(),
-        };
-        let values: Vec<_> = columns(&measurement.values, |name| table.value_column(name))
-            .map(|(column, value)| (column, value.units()))
-            .collect();
-        let attributes: Vec<_> =
-            columns(&measurement.attributes, |name| table.attribute_column(name))
-                .map(|(column, text)| (column, texts.number(text.as_str())))
-                .collect();
-        table.push(&row, values.into_iter(), attributes.into_iter());
-        place
-    }
-
-    fn table_number(&mut self, meter: MeterId) -> u32 {
-        let next = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
-        *self.table_numbers.entry(meter).or_insert_with(|| {
-            self.tables.push(Table::default());
-            self.table_meters.push(meter);
-            next
-        })
+    fn retirements(&self) -> impl Iterator<Item = &Retired> {
+        let memories = self.memories().map(|memory| &memory.retired);
+        memories.chain(std::iter::once(&self.sealed.retired))
     }
 }
 
-fn columns<T>(
-    fields: &[(FieldName, T)],
-    mut column: impl FnMut(&FieldName) -> usize,
-) -> impl Iterator<Item = (usize, &T)> {
-    fields.iter().map(move |(name, cell)| (column(name), cell))
+/// Whether a row went with its month.
+pub(crate) fn is_dropped(dropped: &[(Partition, u64)], row: Link) -> bool {
+    row.sequence < dropped_below(dropped, row.partition)
+}
+
+/// Rows of the partition with a lesser sequence were dropped.
+pub(crate) fn dropped_below(dropped: &[(Partition, u64)], partition: Partition) -> u64 {
+    let covers = |(upto, _): &&(Partition, u64)| {
+        upto.meter == partition.meter && partition.month <= upto.month
+    };
+    let all = dropped.iter().filter(covers);
+    all.map(|(_, sequence)| *sequence).max().unwrap_or(0)
+}
+
+impl Sealed {
+    pub(crate) fn dropped_below(&self, partition: Partition) -> u64 {
+        dropped_below(&self.dropped, partition)
+    }
+
+    pub(crate) fn segments(&self, meter: MeterId) -> &[Arc<Segment>] {
+        self.meters.get(&meter).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn all_segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.meters.values().flatten()
+    }
+
+    pub(crate) fn add(&mut self, segment: Arc<Segment>) {
+        let order = |segment: &Segment| (segment.meta().partition.month, segment.meta().number);
+        let of_meter = self
+            .meters
+            .entry(segment.meta().partition.meter)
+            .or_default();
+        let place = of_meter.partition_point(|known| order(known) < order(&segment));
+        of_meter.insert(place, segment);
+    }
+
+    pub(crate) fn remove(&mut self, partition: Partition, numbers: &[u64]) {
+        if let Some(of_meter) = self.meters.get_mut(&partition.meter) {
+            of_meter.retain(|segment| !numbers.contains(&segment.meta().number));
+            if of_meter.is_empty() {
+                self.meters.remove(&partition.meter);
+            }
+        }
+    }
 }

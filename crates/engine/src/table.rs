@@ -10,9 +10,9 @@ pub(crate) const CHUNK_ROWS: usize = 4096;
 const BIT_WORDS: usize = CHUNK_ROWS / 64;
 
 /// Absent in a column of values: far outside what a decimal can be.
-const NO_VALUE: i128 = i128::MIN;
+pub(crate) const NO_VALUE: i128 = i128::MIN;
 /// Absent in a column of times: outside what a time can be.
-const NO_TIME: i64 = i64::MIN;
+pub(crate) const NO_TIME: i64 = i64::MIN;
 
 /// Where a row is: number of the table within the organization, and of the row within the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,56 +118,32 @@ impl Table {
         &self.chunks
     }
 
-    pub(crate) fn value_column(&mut self, name: &FieldName) -> usize {
-        column(&mut self.value_names, name)
-    }
-
-    pub(crate) fn attribute_column(&mut self, name: &FieldName) -> usize {
-        column(&mut self.attribute_names, name)
-    }
-
     /// The number that the next row will have.
     pub(crate) fn next_row(&self) -> u32 {
         // Bounded: the engine takes no more versions than 32 bits can number.
         u32::try_from(self.rows).unwrap_or(u32::MAX)
     }
 
-    /// Adds a row that counts.
-    pub(crate) fn push(
-        &mut self,
-        row: &NewRow,
-        values: impl Iterator<Item = (usize, i128)>,
-        attributes: impl Iterator<Item = (usize, TextNumber)>,
-    ) {
-        if self
-            .chunks
-            .last()
-            .is_none_or(|chunk| chunk.rows.len() >= CHUNK_ROWS)
-        {
+    /// Adds a row that counts, and takes its cells one by one.
+    pub(crate) fn add(&mut self, row: &NewRow) -> NewCells<'_> {
+        let place = usize::try_from(self.rows).unwrap_or(usize::MAX) % CHUNK_ROWS;
+        if place == 0 {
             self.chunks.push(Chunk::default());
         }
-        let Some(chunk) = self.chunks.last_mut() else {
-            return;
-        };
-        let rows = Arc::make_mut(&mut chunk.rows);
-        let place = rows.len();
-        rows.push(row);
-        for (column, value) in values {
-            set(&mut rows.values, column, place, value, NO_VALUE);
-        }
-        for (column, text) in attributes {
-            set(&mut rows.attributes, column, place, text, NO_TEXT);
-        }
-        Arc::make_mut(&mut chunk.current).set(place, true);
         self.rows += 1;
         self.current += 1;
-    }
-
-    pub(crate) fn is_current(&self, row: u32) -> bool {
-        let (chunk, place) = split(row);
-        self.chunks
-            .get(chunk)
-            .is_some_and(|chunk| chunk.is_current(place))
+        let rows = self.chunks.last_mut().map(|chunk| {
+            Arc::make_mut(&mut chunk.current).set(place, true);
+            let rows = Arc::make_mut(&mut chunk.rows);
+            rows.push(row);
+            rows
+        });
+        NewCells {
+            rows,
+            place,
+            value_names: &mut self.value_names,
+            attribute_names: &mut self.attribute_names,
+        }
     }
 
     /// Takes a row out of what counts.
@@ -185,6 +161,30 @@ impl Table {
     pub(crate) fn find(&self, row: u32) -> Option<(&Chunk, usize)> {
         let (chunk, place) = split(row);
         Some((self.chunks.get(chunk)?, place))
+    }
+}
+
+/// The cells of a row that was just added.
+pub(crate) struct NewCells<'a> {
+    rows: Option<&'a mut Rows>,
+    place: usize,
+    value_names: &'a mut Vec<FieldName>,
+    attribute_names: &'a mut Vec<FieldName>,
+}
+
+impl NewCells<'_> {
+    pub(crate) fn value(&mut self, name: &FieldName, units: i128) {
+        let column = column(self.value_names, name);
+        if let Some(rows) = self.rows.as_mut() {
+            set(&mut rows.values, column, self.place, units, NO_VALUE);
+        }
+    }
+
+    pub(crate) fn attribute(&mut self, name: &FieldName, text: TextNumber) {
+        let column = column(self.attribute_names, name);
+        if let Some(rows) = self.rows.as_mut() {
+            set(&mut rows.attributes, column, self.place, text, NO_TEXT);
+        }
     }
 }
 
@@ -262,10 +262,6 @@ impl CurrentBits {
 }
 
 impl Rows {
-    pub(crate) fn len(&self) -> usize {
-        self.times.len()
-    }
-
     fn push(&mut self, row: &NewRow) {
         self.time_min = self.time_min.min(row.time);
         self.time_max = self.time_max.max(row.time);
@@ -308,7 +304,11 @@ pub(crate) struct Cells<'a, T> {
     absent: T,
 }
 
-impl<T: Copy + PartialEq> Cells<'_, T> {
+impl<'a, T: Copy + PartialEq> Cells<'a, T> {
+    pub(crate) fn new(cells: &'a [T], absent: T) -> Self {
+        Self { cells, absent }
+    }
+
     pub(crate) fn get(&self, place: usize) -> Option<T> {
         self.cells
             .get(place)

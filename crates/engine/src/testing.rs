@@ -1,58 +1,57 @@
-//! A disk in memory whose power can be cut after any step, which can run out of space, and whose syncs can fail.
+//! A disk in memory whose power can be cut after any step, which can run out of space, and whose operations can fail.
 //!
-//! It forgets what a real one may forget: bytes that were not synced, names of files whose directory was not synced,
-//! and, after a failed sync, what that sync should have saved, even if a later one succeeds.
+//! It forgets what a real one may forget: bytes that were not synced, changes of names whose directory was not synced,
+//! each by itself, and, after a failed sync, what that sync should have saved, even if a later one succeeds.
 
-use crate::disk::{Disk, DiskFile, DiskLock, parent_of};
+mod medium;
+#[cfg(test)]
+mod tests;
+
+use crate::disk::{Disk, DiskFile, DiskLock, DiskReader};
+use medium::{Inode, Medium};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Clones share one disk.
 #[derive(Clone, Debug, Default)]
-pub struct SimulatedDisk(Arc<Mutex<Medium>>);
+pub struct SimulatedDisk(Arc<Mutex<Machine>>);
 
-/// What a power cut does to bytes that were not synced.
+/// What a power cut does to what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
-    /// All of them happen to be there.
+    /// All of it happens to be there.
     Keep,
     /// None is.
     Drop,
-    /// Some are, at the choice of the seed: cut short, or with holes of zeros or rubbish.
+    /// Some is, at the choice of the seed: bytes cut short, or with holes of zeros or rubbish; of the changes of
+    /// names in a directory any, in no order. A rename leaves the new name, the old one, or both, and under the new
+    /// one what was there or what was renamed, with such of its contents as were synced.
     Tear { seed: u64 },
 }
 
-#[derive(Clone, Debug, Default)]
-struct Medium {
-    /// Whether the name is durable.
-    directories: BTreeMap<PathBuf, bool>,
-    files: BTreeMap<PathBuf, SimulatedFile>,
-    locked: BTreeSet<PathBuf>,
-    steps: u64,
-    /// The step during which the power goes.
-    power_cut_at: Option<u64>,
-    powered_off: bool,
-    space_bytes: Option<u64>,
-    failing_syncs: u64,
-    failing_cuts: u64,
-    broken: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct SimulatedFile {
-    /// What reads see.
-    live: Vec<u8>,
-    /// What is surely on the medium.
-    durable: Vec<u8>,
-    /// Of `live`: what a failed sync dropped without being asked again.
-    lost: Vec<Range<usize>>,
-    name_is_durable: bool,
-    /// Removed, but the directory was not synced since.
-    removed: bool,
+/// What a disk can be told to fail at. Each but `Read` is a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Create,
+    CreateDirectory,
+    /// Half of the bytes are written.
+    Append,
+    /// What was not synced is lost, and no later sync saves it.
+    Sync,
+    /// Nothing is cut.
+    Cut,
+    /// Half of the bytes are written, and none synced.
+    Overwrite,
+    Rename,
+    Remove,
+    RemoveDirectory,
+    SyncDirectory,
+    /// Opening to read, and reading, wholly or in part.
+    Read,
 }
 
 impl SimulatedDisk {
@@ -60,7 +59,7 @@ impl SimulatedDisk {
         Self::default()
     }
 
-    /// Steps so far: each write, sync, creation, cut or removal is one.
+    /// Steps so far: each operation that changes or syncs something is one, also one that fails.
     pub fn steps(&self) -> u64 {
         self.0.lock().steps
     }
@@ -71,19 +70,15 @@ impl SimulatedDisk {
         self.0.lock().power_cut_at = Some(step);
     }
 
-    /// Leaves room for so many more bytes; `None` for no limit.
+    /// Leaves room for so many more bytes; `None` for no limit. What is removed, replaced or cut off gives its room
+    /// back.
     pub fn set_space(&self, bytes: Option<u64>) {
         self.0.lock().space_bytes = bytes;
     }
 
-    /// Lets the next `count` syncs of files fail.
-    pub fn fail_syncs(&self, count: u64) {
-        self.0.lock().failing_syncs = count;
-    }
-
-    /// Lets the next `count` cuts of files fail.
-    pub fn fail_cuts(&self, count: u64) {
-        self.0.lock().failing_cuts = count;
+    /// Lets the next `count` operations of a kind fail; 0 for none.
+    pub fn fail(&self, operation: Operation, count: u64) {
+        self.0.lock().failing.insert(operation, count);
     }
 
     /// From now on every step panics, as a mistake in the code would.
@@ -92,188 +87,124 @@ impl SimulatedDisk {
     }
 
     /// The disk as the next start finds it after the process was killed: all that was written can be read, and what
-    /// is safe from a power cut is what was before.
+    /// is safe from a power cut is what was before. Costs no more than the number of files, as [`Self::restart`] does
+    /// but for files that are not synced.
     #[must_use]
     pub fn kill(&self) -> Self {
-        let medium = self.0.lock();
-        Self(Arc::new(Mutex::new(Medium {
-            directories: medium.directories.clone(),
-            files: medium.files.clone(),
-            ..Medium::default()
-        })))
+        let mut medium = self.0.lock().medium.clone();
+        medium.sweep(std::iter::empty());
+        Self::starting(medium)
     }
 
     /// The disk as the next start finds it after a power cut. The old one goes on for whoever still holds it.
     #[must_use]
     pub fn restart(&self, cut: PowerCut) -> Self {
-        let medium = self.0.lock();
-        let mut random = Random(match cut {
-            PowerCut::Tear { seed } => seed,
-            PowerCut::Keep | PowerCut::Drop => 0,
-        });
-        let mut next = Medium {
-            ..Medium::default()
-        };
-        // Parents come before what is in them.
-        for (path, durable) in &medium.directories {
-            let kept = *durable
-                || match cut {
-                    PowerCut::Keep => true,
-                    PowerCut::Drop => false,
-                    PowerCut::Tear { .. } => random.coin(),
-                };
-            if kept && next.has_parent(path) {
-                next.directories.insert(path.clone(), true);
-            }
-        }
-        let there = (medium.files.iter()).filter(|(path, _)| next.has_parent(path));
-        for (path, file) in there.collect::<Vec<_>>() {
-            let kept = match cut {
-                PowerCut::Keep => !file.removed,
-                PowerCut::Drop => file.name_is_durable,
-                PowerCut::Tear { .. } if file.removed || !file.name_is_durable => random.coin(),
-                PowerCut::Tear { .. } => true,
-            };
-            if kept {
-                let bytes = file.after(cut, &mut random);
-                next.files.insert(path.clone(), SimulatedFile::safe(bytes));
-            }
-        }
-        Self(Arc::new(Mutex::new(next)))
+        Self::starting(self.0.lock().medium.after(cut))
     }
 
     /// Bytes of a file as reads see them.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
-        let medium = self.0.lock();
-        medium
-            .files
-            .get(path)
-            .filter(|file| !file.removed)
-            .map(|file| file.live.clone())
+        let machine = self.0.lock();
+        let file = machine.medium.file(path).ok()?;
+        Some(machine.medium.contents(file).ok()?.bytes().to_vec())
     }
 
-    /// Puts bytes on the disk behind everybody's back.
+    /// Puts bytes on the disk behind everybody's back: whoever has the file open sees them too.
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
-        let mut medium = self.0.lock();
-        for directory in path.ancestors().skip(1) {
-            medium.directories.insert(directory.to_owned(), true);
-        }
-        medium
-            .files
-            .insert(path.to_owned(), SimulatedFile::safe(bytes));
-    }
-}
-
-impl SimulatedFile {
-    fn safe(bytes: Vec<u8>) -> Self {
-        Self {
-            live: bytes.clone(),
-            durable: bytes,
-            lost: Vec::new(),
-            name_is_durable: true,
-            removed: false,
-        }
+        let put = self.0.lock().medium.put(path, bytes);
+        assert!(put.is_ok(), "{}: {put:?}", path.display());
     }
 
-    /// What a sync brings to the medium: holes where bytes were lost.
-    fn synced(&self) -> Vec<u8> {
-        let mut bytes = self.live.clone();
-        for range in &self.lost {
-            if let Some(hole) = bytes.get_mut(range.clone()) {
-                hole.fill(0);
-            }
-        }
-        bytes
+    fn starting(medium: Medium) -> Self {
+        Self(Arc::new(Mutex::new(Machine {
+            medium,
+            ..Machine::default()
+        })))
     }
 
-    fn after(&self, cut: PowerCut, random: &mut Random) -> Vec<u8> {
-        match cut {
-            PowerCut::Keep => self.synced(),
-            PowerCut::Drop => self.durable.clone(),
-            PowerCut::Tear { .. } => {
-                let synced = self.synced();
-                match synced.strip_prefix(self.durable.as_slice()) {
-                    Some(tail) => [self.durable.clone(), torn(tail, random)].concat(),
-                    // It was cut or rewritten: either state may be the one that is found.
-                    None if random.coin() => synced,
-                    None => self.durable.clone(),
-                }
-            }
+    fn open(&self, machine: &mut Machine, inode: Inode) -> Handle {
+        let open = machine.open.entry(inode).or_default();
+        let token = open.upgrade().unwrap_or_default();
+        *open = Arc::downgrade(&token);
+        Handle {
+            disk: self.clone(),
+            inode,
+            _open: token,
         }
     }
 }
 
-/// Bytes of one torn piece: small, so that short tests tear too.
-const SECTOR_BYTES: usize = 32;
+/// The medium, and what befalls it until the next start.
+#[derive(Debug, Default)]
+struct Machine {
+    medium: Medium,
+    /// Files that somebody has open, and maybe some that nobody has any more.
+    open: BTreeMap<Inode, Weak<()>>,
+    locked: BTreeSet<PathBuf>,
+    steps: u64,
+    /// The step during which the power goes.
+    power_cut_at: Option<u64>,
+    powered_off: bool,
+    space_bytes: Option<u64>,
+    failing: BTreeMap<Operation, u64>,
+    broken: bool,
+}
 
-fn torn(tail: &[u8], random: &mut Random) -> Vec<u8> {
-    let length = random.below(tail.len() + 1);
-    let mut bytes: Vec<u8> = tail.iter().copied().take(length).collect();
-    for sector in bytes.chunks_mut(SECTOR_BYTES) {
-        match random.below(4) {
-            0 => sector.fill(0),
-            1 => sector.iter_mut().for_each(|byte| *byte ^= random.byte()),
-            _ => {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Whole,
+    /// The power goes during this step: writes get as far as the cache, syncs do not happen, nobody hears of it.
+    LastWords,
+    /// It was told to fail.
+    Fails,
+}
+
+impl Effect {
+    fn answer(self) -> io::Result<()> {
+        match self {
+            Self::Whole => Ok(()),
+            Self::LastWords => Err(no_power()),
+            Self::Fails => Err(io::Error::other("the disk was told to fail")),
         }
     }
-    bytes
 }
 
-/// A small generator (splitmix64): the same seed tears the same way everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
-        usize::try_from(self.next() % bound).unwrap_or(0)
-    }
-
-    fn byte(&mut self) -> u8 {
-        let [low, ..] = self.next().to_le_bytes();
-        low
-    }
-
-    fn coin(&mut self) -> bool {
-        self.below(2) == 0
-    }
+fn no_power() -> io::Error {
+    io::Error::other("the power is off")
 }
 
-impl Medium {
-    /// Whether the step that begins now has an effect; `Err` once the power is off.
-    fn step(&mut self) -> io::Result<StepEffect> {
+impl Machine {
+    /// What the step that begins now is to do; `Err` once the power is off.
+    fn begin(&mut self, operation: Operation) -> io::Result<Effect> {
         assert!(!self.broken, "the disk was told to panic");
-        if self.powered_off {
-            return Err(no_power());
-        }
-        let effect = if self.power_cut_at == Some(self.steps) {
-            self.powered_off = true;
-            StepEffect::LastWords
-        } else {
-            StepEffect::Whole
-        };
+        self.powered()?;
+        let step = self.steps;
         self.steps += 1;
+        if self.power_cut_at == Some(step) {
+            self.powered_off = true;
+            Ok(Effect::LastWords)
+        } else if self.fails(operation) {
+            Ok(Effect::Fails)
+        } else {
+            Ok(Effect::Whole)
+        }
+    }
+
+    /// Begins a step that does nothing when it is told to fail.
+    fn step(&mut self, operation: Operation) -> io::Result<Effect> {
+        let effect = self.begin(operation)?;
+        if effect == Effect::Fails {
+            effect.answer()?;
+        }
         Ok(effect)
     }
 
-    fn has_parent(&self, path: &Path) -> bool {
-        parent_of(path).is_none_or(|parent| {
-            parent == Path::new(".")
-                || parent == Path::new("/")
-                || self.directories.contains_key(parent)
-        })
-    }
-
-    fn file(&mut self, path: &Path) -> io::Result<&mut SimulatedFile> {
-        let file = self.files.get_mut(path).filter(|file| !file.removed);
-        file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    fn begin_read(&mut self) -> io::Result<()> {
+        self.powered()?;
+        if self.fails(Operation::Read) {
+            Effect::Fails.answer()?;
+        }
+        Ok(())
     }
 
     fn powered(&self) -> io::Result<()> {
@@ -283,46 +214,37 @@ impl Medium {
             Ok(())
         }
     }
-}
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum StepEffect {
-    Whole,
-    /// The power goes during this step: writes get as far as the cache, syncs do not happen, nobody hears of it.
-    LastWords,
-}
-
-impl StepEffect {
-    fn answer(self) -> io::Result<()> {
-        match self {
-            Self::Whole => Ok(()),
-            Self::LastWords => Err(no_power()),
+    fn fails(&mut self, operation: Operation) -> bool {
+        match self.failing.get_mut(&operation) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            Some(_) | None => false,
         }
     }
-}
 
-fn no_power() -> io::Error {
-    io::Error::other("the power is off")
+    fn give_space_back(&mut self, bytes: usize) {
+        if let Some(space) = self.space_bytes.as_mut() {
+            *space = space.saturating_add(count(bytes));
+        }
+    }
 }
 
 impl Disk for SimulatedDisk {
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        let mut medium = self.0.lock();
-        let effect = medium.step()?;
-        if medium.directories.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        if !medium.has_parent(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        medium.directories.insert(path.to_owned(), false);
+        let mut machine = self.0.lock();
+        let effect = machine.step(Operation::CreateDirectory)?;
+        machine.medium.create_directory(path)?;
         effect.answer()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>> {
-        let mut medium = self.0.lock();
-        medium.powered()?;
-        if !medium.locked.insert(path.to_owned()) {
+        let mut machine = self.0.lock();
+        machine.powered()?;
+        machine.medium.list(path)?;
+        if !machine.locked.insert(path.to_owned()) {
             return Ok(None);
         }
         Ok(Some(Box::new(SimulatedLock {
@@ -332,172 +254,173 @@ impl Disk for SimulatedDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let medium = self.0.lock();
-        medium.powered()?;
-        if !medium.directories.contains_key(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Ok(medium
-            .files
-            .iter()
-            .filter(|(file, state)| file.parent() == Some(path) && !state.removed)
-            .filter_map(|(file, _)| Some(file.file_name()?.to_string_lossy().into_owned()))
-            .collect())
+        let machine = self.0.lock();
+        machine.powered()?;
+        machine.medium.list(path)
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
-        Ok(u64::try_from(self.read(path)?.len()).unwrap_or(u64::MAX))
+        let machine = self.0.lock();
+        machine.powered()?;
+        let file = machine.medium.file(path)?;
+        Ok(count(machine.medium.contents(file)?.bytes().len()))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut medium = self.0.lock();
-        medium.powered()?;
-        Ok(medium.file(path)?.live.clone())
+        let mut machine = self.0.lock();
+        machine.begin_read()?;
+        let file = machine.medium.file(path)?;
+        Ok(machine.medium.contents(file)?.bytes().to_vec())
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskReader>> {
+        let mut machine = self.0.lock();
+        machine.begin_read()?;
+        let file = machine.medium.file(path)?;
+        let length = count(machine.medium.contents(file)?.bytes().len());
+        let file = self.open(&mut machine, file);
+        Ok(Arc::new(SimulatedReader { file, length }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut medium = self.0.lock();
-        let effect = medium.step()?;
-        match medium.files.get_mut(path) {
-            Some(file) if !file.removed => return Err(io::ErrorKind::AlreadyExists.into()),
-            Some(file) => {
-                file.removed = false;
-                file.live.clear();
-                file.lost.clear();
-            }
-            None => {
-                medium
-                    .files
-                    .insert(path.to_owned(), SimulatedFile::default());
-            }
-        }
+        let mut machine = self.0.lock();
+        let effect = machine.step(Operation::Create)?;
+        let file = machine.medium.create(path)?;
         effect.answer()?;
-        Ok(self.handle(path))
+        Ok(Box::new(self.open(&mut machine, file)))
     }
 
     fn open_end(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut medium = self.0.lock();
-        medium.powered()?;
-        medium.file(path)?;
-        Ok(self.handle(path))
+        let mut machine = self.0.lock();
+        machine.powered()?;
+        let file = machine.medium.file(path)?;
+        Ok(Box::new(self.open(&mut machine, file)))
     }
 
     fn cut(&self, path: &Path, length: u64) -> io::Result<()> {
-        let mut medium = self.0.lock();
-        let effect = medium.step()?;
-        if medium.failing_cuts > 0 {
-            medium.failing_cuts -= 1;
-            return Err(io::Error::other("the disk did not cut it"));
-        }
-        let file = medium.file(path)?;
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        file.live.truncate(length);
-        file.lost.retain_mut(|range| {
-            range.end = range.end.min(length);
-            range.start < range.end
-        });
+        let mut machine = self.0.lock();
+        let effect = machine.step(Operation::Cut)?;
+        let file = machine.medium.file(path)?;
+        let contents = machine.medium.contents_mut(file)?;
+        let freed = contents.cut(usize::try_from(length).unwrap_or(usize::MAX));
         effect.answer()?;
-        file.durable = file.synced();
+        contents.sync();
+        machine.give_space_back(freed);
         Ok(())
     }
 
     fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut medium = self.0.lock();
-        let effect = medium.step()?;
-        let file = medium.file(path)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let end = start.saturating_add(bytes.len());
-        let Some(place) = file.live.get_mut(start..end) else {
-            return Err(io::ErrorKind::InvalidInput.into());
+        let mut machine = self.0.lock();
+        let effect = machine.begin(Operation::Overwrite)?;
+        let file = machine.medium.file(path)?;
+        let contents = machine.medium.contents_mut(file)?;
+        let bytes = match effect {
+            Effect::Fails => half(bytes),
+            Effect::Whole | Effect::LastWords => bytes,
         };
-        place.copy_from_slice(bytes);
+        let place = range(offset, bytes.len());
+        contents.overwrite(place.clone(), bytes)?;
         effect.answer()?;
-        // Written again, so that a sync saves it after all.
-        let lost = std::mem::take(&mut file.lost);
-        file.lost = (lost.into_iter())
-            .flat_map(|range| {
-                [
-                    range.start..range.end.min(start),
-                    range.start.max(end)..range.end,
-                ]
-            })
-            .filter(|range| !range.is_empty())
-            .collect();
-        file.durable = file.synced();
+        contents.rewritten(&place);
+        contents.sync();
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut medium = self.0.lock();
-        let effect = medium.step()?;
-        medium.file(path)?.removed = true;
+        let mut machine = self.0.lock();
+        let effect = machine.step(Operation::Remove)?;
+        let freed = machine.medium.remove(path)?;
+        machine.give_space_back(freed);
+        effect.answer()
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        let mut machine = self.0.lock();
+        let effect = machine.step(Operation::RemoveDirectory)?;
+        machine.medium.remove_directory(path)?;
+        effect.answer()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut machine = self.0.lock();
+        let effect = machine.step(Operation::Rename)?;
+        let freed = machine.medium.rename(from, to)?;
+        machine.give_space_back(freed);
         effect.answer()
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let mut medium = self.0.lock();
-        medium.step()?.answer()?;
-        medium
-            .files
-            .retain(|file, state| file.parent() != Some(path) || !state.removed);
-        for (file, state) in &mut medium.files {
-            if file.parent() == Some(path) {
-                state.name_is_durable = true;
-            }
-        }
-        for (directory, durable) in &mut medium.directories {
-            *durable |= parent_of(directory) == Some(path);
+        let mut machine = self.0.lock();
+        machine.step(Operation::SyncDirectory)?.answer()?;
+        let Machine { medium, open, .. } = &mut *machine;
+        if medium.sync_directory(path)? {
+            open.retain(|_, handles| handles.strong_count() > 0);
+            medium.sweep(open.keys().copied());
         }
         Ok(())
     }
 }
 
-impl SimulatedDisk {
-    fn handle(&self, path: &Path) -> Box<dyn DiskFile> {
-        Box::new(SimulatedHandle {
-            disk: self.clone(),
-            path: path.to_owned(),
-        })
-    }
-}
-
+/// An open file, whatever becomes of its name.
 #[derive(Debug)]
-struct SimulatedHandle {
+struct Handle {
     disk: SimulatedDisk,
-    path: PathBuf,
+    inode: Inode,
+    _open: Arc<()>,
 }
 
-impl DiskFile for SimulatedHandle {
+impl DiskFile for Handle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut medium = self.disk.0.lock();
-        let effect = medium.step()?;
-        let space = medium.space_bytes.unwrap_or(u64::MAX);
-        let fits = usize::try_from(space)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
-        let written = bytes.get(..fits).unwrap_or(bytes);
-        medium.file(&self.path)?.live.extend_from_slice(written);
-        effect.answer()?;
-        if let Some(space) = medium.space_bytes.as_mut() {
-            *space = space.saturating_sub(u64::try_from(fits).unwrap_or(u64::MAX));
+        let mut machine = self.disk.0.lock();
+        let effect = machine.begin(Operation::Append)?;
+        let space = machine.space_bytes.unwrap_or(u64::MAX);
+        let space = usize::try_from(space).unwrap_or(usize::MAX);
+        let wanted = match effect {
+            Effect::Fails => half(bytes),
+            Effect::Whole | Effect::LastWords => bytes,
+        };
+        let written = wanted.get(..space).unwrap_or(wanted);
+        machine.medium.contents_mut(self.inode)?.append(written);
+        if let Some(space) = machine.space_bytes.as_mut() {
+            *space = space.saturating_sub(count(written.len()));
         }
-        if fits < bytes.len() {
+        effect.answer()?;
+        if written.len() < bytes.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut medium = self.disk.0.lock();
-        medium.step()?.answer()?;
-        let fails = medium.failing_syncs > 0;
-        medium.failing_syncs = medium.failing_syncs.saturating_sub(1);
-        let file = medium.file(&self.path)?;
-        if fails {
-            file.lost.push(file.durable.len()..file.live.len());
-            return Err(io::Error::other("the disk did not take it"));
+        let mut machine = self.disk.0.lock();
+        let effect = machine.begin(Operation::Sync)?;
+        let contents = machine.medium.contents_mut(self.inode)?;
+        match effect {
+            Effect::Whole => contents.sync(),
+            Effect::LastWords => {}
+            Effect::Fails => contents.lose(),
         }
-        file.durable = file.synced();
+        effect.answer()
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedReader {
+    file: Handle,
+    length: u64,
+}
+
+impl DiskReader for SimulatedReader {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut machine = self.file.disk.0.lock();
+        machine.begin_read()?;
+        let contents = machine.medium.contents(self.file.inode)?;
+        let part = contents.bytes().get(range(offset, bytes.len()));
+        bytes.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 }
@@ -514,4 +437,17 @@ impl Drop for SimulatedLock {
     fn drop(&mut self) {
         self.disk.0.lock().locked.remove(&self.path);
     }
+}
+
+fn range(offset: u64, length: usize) -> Range<usize> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    start..start.saturating_add(length)
+}
+
+fn half(bytes: &[u8]) -> &[u8] {
+    bytes.get(..bytes.len() / 2).unwrap_or(bytes)
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -1,16 +1,29 @@
 //! Reads a closed data directory from end to end and checks all that can be checked.
 
-use crate::batch::OnConflict;
+use crate::catalog::{path_of, runs_directory};
 use crate::disk::Disk;
-use crate::fingerprint::Fingerprint;
+use crate::id_hash::{IdHasher, Print};
 use crate::log::frame::{Fault, FileNumber, log_directory};
 use crate::log::reader::{ReadError, files, read_file};
-use crate::log::record::{Head, Record, StoredRow};
-use hashbrown::HashMap;
+use crate::log::record::{Head, Record, RowKind, StoredRow};
+use crate::manifest::{Manifest, ManifestError};
+use crate::partition::{Link, Partition};
+use crate::runs::{IdHash, Merged, Run, RunError, RunMeta};
+use crate::segment::read::{Range, Segment};
+use crate::segment::{SegmentError, SegmentMeta};
+use crate::state::{RunSet, is_dropped};
+use crate::stored::{self, current_places, stored_row, whole};
+use crate::texts::Texts;
+use hashbrown::{HashMap, HashSet};
 use meterd_model::{MeasurementId, OrganizationId};
+use roaring::RoaringTreemap;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Problems listed at most; the count goes on.
 const PROBLEMS_MAX: usize = 1000;
@@ -18,7 +31,11 @@ const PROBLEMS_MAX: usize = 1000;
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
+    /// Of the log.
     pub files: u64,
+    pub segments: u64,
+    /// Files of ids.
+    pub runs: u64,
     pub bytes: u64,
     pub records: u64,
     /// Versions of measurements.
@@ -49,6 +66,10 @@ pub enum Problem {
         offset: u64,
         fault: Fault,
     },
+    /// Something sealed cannot be read, or is not what the manifest says.
+    Sealed { file: String, fault: String },
+    /// The measurements that count by the segments are not those that count by the ids.
+    IdsDiffer { in_segments: u64, in_ids: u64 },
     /// A new measurement has an id that was accepted before.
     AcceptedTwice {
         organization: OrganizationId,
@@ -81,6 +102,14 @@ impl fmt::Display for Problem {
                 offset,
                 fault,
             } => write!(f, "{file} is damaged at byte {offset}: {fault}"),
+            Self::Sealed { file, fault } => write!(f, "{file}: {fault}"),
+            Self::IdsDiffer {
+                in_segments,
+                in_ids,
+            } => write!(
+                f,
+                "the {in_segments} sealed measurements that count are not the {in_ids} that the ids tell of"
+            ),
             Self::AcceptedTwice { organization, id } => {
                 write!(
                     f,
@@ -132,18 +161,49 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<VerifyReport, VerifyError> {
     let _lock = disk.lock(directory)?.ok_or(VerifyError::Locked)?;
+    let mut check = Check::default();
+    let manifest = match Manifest::read(disk, directory) {
+        Ok(manifest) => manifest.unwrap_or_else(|| Manifest {
+            first_log: FileNumber::FIRST.0,
+            next_sequence: 1,
+            ..Manifest::default()
+        }),
+        Err(ManifestError::Io(error)) => return Err(error.into()),
+        Err(error @ ManifestError::Damaged(_)) => {
+            check.problem(Problem::Sealed {
+                file: "manifest".to_owned(),
+                fault: error.to_string(),
+            });
+            return Ok(check.finish());
+        }
+    };
     let log = log_directory(directory);
-    let numbers = files(disk, &log)?;
+    let mut numbers = files(disk, &log)?;
+    numbers.retain(|number| number.0 >= manifest.first_log);
     let lengths = numbers
         .iter()
         .map(|number| disk.length(&log.join(number.file_name())))
         .collect::<io::Result<Vec<_>>>()?;
-    let total = lengths.iter().sum();
-    let mut check = Check {
-        next_sequence: Some(1),
-        ..Check::default()
+    let segments = || {
+        manifest
+            .organizations
+            .iter()
+            .flat_map(|meta| &meta.segments)
     };
-    let mut expected = FileNumber::FIRST;
+    let sealed_bytes = segments().map(|meta| meta.bytes).sum::<u64>()
+        + manifest.runs.iter().map(|meta| meta.bytes).sum::<u64>();
+    let total = sealed_bytes + lengths.iter().sum::<u64>();
+    check.hasher = IdHasher::new(manifest.hash_key);
+    check.report.ids = manifest.organizations.iter().map(|meta| meta.ids).sum();
+    check.runs(disk, directory, &manifest, &mut |done| {
+        progress(done, total);
+    })?;
+    check.segments(disk, directory, &manifest, &mut |done| {
+        progress(done, total);
+    })?;
+    check.compare(&manifest)?;
+    check.next_sequence = Some(manifest.next_sequence);
+    let mut expected = FileNumber(manifest.first_log);
     for (number, length) in numbers.iter().zip(lengths) {
         if *number != expected {
             // One missing file or a million: the first says it.
@@ -159,21 +219,236 @@ pub fn verify(
 }
 
 /// Decides everything again, from its own small state.
-#[derive(Default)]
 struct Check {
     report: VerifyReport,
-    ids: HashMap<OrganizationId, HashMap<MeasurementId, IdState>>,
+    hasher: IdHasher,
+    runs: RunSet,
+    /// Organizations that forgot ids: what counts there may be more than their ids tell of.
+    forgetful: HashSet<OrganizationId>,
+    /// What counts by the segments, of all others.
+    counted: Tally,
+    /// What the log tells of its ids; of others, the runs know.
+    ids: HashMap<(OrganizationId, IdHash), Option<IdState>>,
     /// `None` after a gap, whose length is not known.
     next_sequence: Option<u64>,
     scratch: Vec<u8>,
 }
 
+impl Default for Check {
+    fn default() -> Self {
+        Self {
+            report: VerifyReport::default(),
+            hasher: IdHasher::new([0; 32]),
+            runs: RunSet::default(),
+            forgetful: HashSet::new(),
+            counted: Tally::default(),
+            ids: HashMap::new(),
+            next_sequence: None,
+            scratch: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
 struct IdState {
-    fingerprint: Fingerprint,
+    content: u64,
     voided: bool,
 }
 
+/// A set of things in constant space: how many, and the sum of their hashes. Sets with equal tallies are equal, but for
+/// a probability of 2⁻¹²⁸.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    count: u64,
+    sum: u128,
+}
+
+impl Tally {
+    /// A measurement that counts: where it is, and what it is.
+    fn add(&mut self, organization: OrganizationId, print: Print, row: Link) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(organization.0.as_bytes());
+        hasher.update(&print.hash.0);
+        hasher.update(&print.content.to_le_bytes());
+        hasher.update(row.partition.meter.0.as_bytes());
+        hasher.update(&row.partition.month.0.to_le_bytes());
+        hasher.update(&row.sequence.to_le_bytes());
+        let mut half = [0; 16];
+        for (to, from) in half.iter_mut().zip(hasher.finalize().as_bytes()) {
+            *to = *from;
+        }
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(u128::from_le_bytes(half));
+    }
+}
+
 impl Check {
+    fn runs(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        manifest: &Manifest,
+        progress: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
+        for meta in &manifest.runs {
+            self.report.runs += 1;
+            let name = RunMeta::file_name(meta.number);
+            let path = runs_directory(directory).join(&name);
+            let run = Run::open(disk, &path, meta).and_then(|run| run.verify().map(|()| run));
+            match run {
+                Ok(run) => self.runs.runs.push(Arc::new(run)),
+                Err(RunError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error);
+                }
+                Err(error) => self.sealed(&name, &error),
+            }
+            self.report.bytes += meta.bytes;
+            progress(self.report.bytes);
+        }
+        Ok(())
+    }
+
+    fn segments(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        manifest: &Manifest,
+        progress: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
+        for organization in &manifest.organizations {
+            if organization.forgets {
+                self.forgetful.insert(organization.organization);
+            }
+            let mut retired: BTreeMap<Partition, RoaringTreemap> =
+                organization.retired.iter().cloned().collect();
+            for meta in &organization.segments {
+                self.report.segments += 1;
+                let name = path_of(meta).relative().display().to_string();
+                let rows = retired.entry(meta.partition).or_default();
+                match self.segment(disk, directory, meta, rows) {
+                    Ok(()) => {}
+                    Err(SegmentError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error);
+                    }
+                    Err(error) => self.sealed(&name, &error),
+                }
+                self.report.bytes += meta.bytes;
+                progress(self.report.bytes);
+            }
+            for (partition, left) in retired.iter().filter(|(_, left)| !left.is_empty()) {
+                let fault = format!(
+                    "{} retired rows of {} in {} are in no segment",
+                    left.len(),
+                    partition.meter,
+                    partition.month
+                );
+                self.sealed("manifest", &fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the rows that it has out of `retired`.
+    fn segment(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        meta: &SegmentMeta,
+        retired: &mut RoaringTreemap,
+    ) -> Result<(), SegmentError> {
+        let segment = Segment::open(disk, directory, meta.clone())?;
+        segment.verify()?;
+        let whole = whole(meta);
+        let texts = RefCell::new(Texts::default());
+        for part in segment.parts(&Range::ALL)? {
+            let _ended_early = segment.scan(
+                &part,
+                &whole,
+                &mut |text| texts.borrow_mut().number(text),
+                &mut |rows| {
+                    let mut current = current_places(rows).peekable();
+                    for place in 0..rows.len {
+                        let is_current = current.next_if_eq(&place).is_some();
+                        let row = stored_row(meta, &whole, rows, place, &texts.borrow());
+                        if let Some(row) = row {
+                            self.sealed_row(meta, &row, is_current, retired);
+                        }
+                    }
+                    ControlFlow::Continue(())
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn sealed_row(
+        &mut self,
+        meta: &SegmentMeta,
+        row: &stored::StoredRow,
+        is_current: bool,
+        retired: &mut RoaringTreemap,
+    ) {
+        let Some(measurement) = &row.measurement else {
+            return;
+        };
+        self.report.versions += 1;
+        let is_retired = is_current && retired.remove(row.sequence);
+        if is_current && !is_retired {
+            self.report.measurements += 1;
+            let print = (self.hasher).print(meta.organization, measurement, &mut self.scratch);
+            let link = Link {
+                partition: meta.partition,
+                sequence: row.sequence,
+            };
+            if !self.forgetful.contains(&meta.organization) {
+                self.counted.add(meta.organization, print, link);
+            }
+        }
+    }
+
+    /// What counts by the ids must be what counts by the segments.
+    fn compare(&mut self, manifest: &Manifest) -> io::Result<()> {
+        let dropped: HashMap<OrganizationId, &[(Partition, u64)]> = (manifest.organizations.iter())
+            .map(|meta| (meta.organization, meta.dropped.as_slice()))
+            .collect();
+        let mut by_ids = Tally::default();
+        for entry in Merged::new(&self.runs.runs) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(RunError::Io(error)) => return Err(error),
+                // It was told of already.
+                Err(RunError::Damaged { .. }) => return Ok(()),
+            };
+            // Ids outlive what the meter's retention dropped.
+            let dropped = dropped
+                .get(&entry.organization)
+                .copied()
+                .unwrap_or_default();
+            let compares = !self.forgetful.contains(&entry.organization);
+            if compares && !entry.voided && !is_dropped(dropped, entry.newest) {
+                let print = Print {
+                    hash: entry.hash,
+                    content: entry.content,
+                };
+                by_ids.add(entry.organization, print, entry.newest);
+            }
+        }
+        if by_ids != self.counted && self.report.is_sound() {
+            self.problem(Problem::IdsDiffer {
+                in_segments: self.counted.count,
+                in_ids: by_ids.count,
+            });
+        }
+        Ok(())
+    }
+
+    fn sealed(&mut self, file: &str, fault: &dyn fmt::Display) {
+        self.problem(Problem::Sealed {
+            file: file.to_owned(),
+            fault: fault.to_string(),
+        });
+    }
+
     fn file(
         &mut self,
         disk: &dyn Disk,
@@ -227,25 +502,40 @@ impl Check {
         self.next_sequence = found.checked_add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
+    /// What is known of an id before a record of the log; a place to put what is known after it.
+    fn state(&mut self, organization: OrganizationId, hash: IdHash) -> &mut Option<IdState> {
+        let runs = &self.runs;
+        self.ids.entry((organization, hash)).or_insert_with(|| {
+            // A run that cannot be read was told of already.
+            let entry = runs.find(organization, hash).ok().flatten()?;
+            Some(IdState {
+                content: entry.content,
+                voided: entry.voided,
+            })
+        })
+    }
+
     fn row(&mut self, organization: OrganizationId, row: &StoredRow) {
         self.report.versions += 1;
         let id = row.measurement.id.clone();
-        let fingerprint = Fingerprint::of(&row.measurement, &mut self.scratch);
+        let print = self
+            .hasher
+            .print(organization, &row.measurement, &mut self.scratch);
         let state = IdState {
-            fingerprint,
+            content: print.content,
             voided: false,
         };
-        let before = self
-            .ids
-            .entry(organization)
-            .or_default()
-            .insert(id.clone(), state);
+        let before = self.state(organization, print.hash).replace(state);
+        let is_another = row.kind == RowKind::Forgotten;
+        self.report.ids += u64::from(before.is_none() && !is_another);
+        let adds = is_another || before.is_none_or(|before| before.voided);
+        self.report.measurements += u64::from(adds);
         let problem = match (row.kind, before) {
-            (OnConflict::Reject, None) => None,
-            (OnConflict::Reject, Some(_)) => Some(Problem::AcceptedTwice { organization, id }),
-            (OnConflict::Replace, None) => Some(Problem::ReplacesNothing { organization, id }),
-            (OnConflict::Replace, Some(before)) => {
-                let same = !before.voided && before.fingerprint == fingerprint;
+            (RowKind::New, None) | (RowKind::Forgotten, _) => None,
+            (RowKind::New, Some(_)) => Some(Problem::AcceptedTwice { organization, id }),
+            (RowKind::Replaces, None) => Some(Problem::ReplacesNothing { organization, id }),
+            (RowKind::Replaces, Some(before)) => {
+                let same = !before.voided && before.content == print.content;
                 same.then_some(Problem::ReplacesSame { organization, id })
             }
         };
@@ -255,9 +545,12 @@ impl Check {
     }
 
     fn void(&mut self, organization: OrganizationId, id: &MeasurementId) {
-        let ids = self.ids.entry(organization).or_default();
-        match ids.get_mut(id) {
-            Some(state) if !state.voided => state.voided = true,
+        let hash = self.hasher.hash(organization, id.as_str());
+        match self.state(organization, hash) {
+            Some(state) if !state.voided => {
+                state.voided = true;
+                self.report.measurements = self.report.measurements.saturating_sub(1);
+            }
             _ => self.problem(Problem::VoidsNothing {
                 organization,
                 id: id.clone(),
@@ -280,12 +573,7 @@ impl Check {
         }
     }
 
-    fn finish(mut self) -> VerifyReport {
-        let states = self.ids.values().flat_map(HashMap::values);
-        for state in states {
-            self.report.ids += 1;
-            self.report.measurements += u64::from(!state.voided);
-        }
+    fn finish(self) -> VerifyReport {
         self.report
     }
 }

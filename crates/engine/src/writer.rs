@@ -3,26 +3,33 @@
 use crate::batch::{
     Batch, OnConflict, Receipt, SubmitError, Verdict, Void, VoidOutcome, VoidReceipt,
 };
-use crate::fingerprint::Fingerprint;
-use crate::log::record::{Head, encode_store, encode_void};
+use crate::freezer::Frozen;
+use crate::id_hash::Print;
+use crate::log::record::{Head, RowKind, encode_store, encode_void};
 use crate::log::writer::{AppendError, LogWriter};
+use crate::marks::{Marks, sequence_before};
+use crate::memory::{Before, Known, Stamp};
+use crate::probe::Probes;
 use crate::queue::{Queue, Request, Taken};
-use crate::settings::Settings;
-use crate::state::{Known, Organization, Stamp, State};
+use crate::runs::IdHash;
+use crate::settings::{Sealing, Settings};
+use crate::state::{Organization, RunSet, State};
 use hashbrown::HashMap;
-use meterd_model::{MeasurementId, OrganizationId, Timestamp};
+use meterd_model::{OrganizationId, Timestamp};
+use parking_lot::RwLockReadGuard;
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the writer tells the outside, for metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) versions: AtomicU64,
     pub(crate) groups: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) log_bytes: AtomicU64,
-    pub(crate) log_files: AtomicU64,
+    pub(crate) last_log_file: AtomicU64,
     pub(crate) log_failures: AtomicU64,
     pub(crate) writable: AtomicBool,
 }
@@ -34,7 +41,11 @@ pub(crate) struct Writer {
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: LogWriter,
     pub(crate) next_sequence: u64,
-    pub(crate) versions: u64,
+    /// Versions and voids since the last freeze.
+    pub(crate) recent_rows: u64,
+    /// A request was refused since memory has no room for it.
+    pub(crate) crowded: Cell<bool>,
+    pub(crate) marks: Marks,
     pub(crate) settings: Settings,
 }
 
@@ -51,10 +62,19 @@ struct Decision {
 
 #[derive(Debug)]
 enum Outcome {
-    Store(Vec<Verdict>),
-    Void(Vec<VoidOutcome>),
-    /// There is no room for what it would add.
-    Full,
+    Store(Verdicts),
+    /// With, per `Voided`, in order, what was known before the group.
+    Void(Vec<VoidOutcome>, Vec<Option<Known>>),
+    Refused(SubmitError),
+}
+
+#[derive(Debug)]
+struct Verdicts {
+    all: Vec<Verdict>,
+    /// Per `Replaced`, in order, what was known before the group.
+    replaced: Vec<Option<Known>>,
+    /// Indices of `Accepted` whose id was forgotten, ascending.
+    forgotten: Vec<usize>,
 }
 
 impl Writer {
@@ -68,7 +88,7 @@ impl Writer {
             // Who sees that the log cannot be written may send nothing more, so do not wait to be asked.
             let broken = !self.log.is_writable();
             match (self.queue).take_group(broken.then_some(self.settings.repair_interval)) {
-                Taken::Group(group) => self.commit(group),
+                Taken::Group(group) => self.work(group),
                 Taken::Nothing => {
                     // If it fails, the next round or append tries again.
                     let _ = self.log.repair();
@@ -80,6 +100,61 @@ impl Writer {
         self.log.close();
         self.publish_counters();
         drop(guard);
+    }
+
+    fn work(&mut self, mut group: Vec<Request>) {
+        let freeze = group.pop_if(|request| matches!(request, Request::Freeze { .. }));
+        if !group.is_empty() {
+            self.commit(group);
+        }
+        match freeze {
+            Some(Request::Freeze { answer }) => answer.give(self.freeze()),
+            _ if self.is_freeze_due() => {
+                // If it fails, the next group tries again; until then memory grows up to its bound.
+                let _ = self.freeze();
+            }
+            _ => {}
+        }
+    }
+
+    fn is_freeze_due(&self) -> bool {
+        self.settings.sealing == Sealing::Background
+            && (self.recent_rows >= self.settings.seal_rows || self.crowded.get())
+            && !self.state.freezer.is_busy()
+    }
+
+    /// Sets aside all that was stored so far to be sealed; what comes goes to a new log file and a new memory.
+    fn freeze(&mut self) -> Result<(), SubmitError> {
+        if self.state.freezer.is_busy() {
+            return Err(SubmitError::Busy {
+                retry_after: self.settings.busy_retry_after,
+            });
+        }
+        if self.recent_rows == 0 {
+            return Ok(());
+        }
+        let rotated = self.log.rotate();
+        self.publish_counters();
+        let first_log = rotated.map_err(|error| match error {
+            AppendError::Full => SubmitError::Full,
+            AppendError::Failed | AppendError::Unsettled => SubmitError::Unavailable,
+        })?;
+        for (_, organization) in self.state.all() {
+            let mut organization = organization.write();
+            if !organization.recent.is_empty() {
+                let recent = std::mem::take(&mut organization.recent);
+                organization.sealing = Some(Arc::new(recent));
+                organization.freezes += 1;
+            }
+        }
+        self.recent_rows = 0;
+        self.crowded.set(false);
+        self.state.freezer.hand_over(Frozen {
+            first_log,
+            next_sequence: self.next_sequence,
+            marks: self.marks.list().to_vec(),
+        });
+        Ok(())
     }
 
     fn commit(&mut self, group: Vec<Request>) {
@@ -104,67 +179,95 @@ impl Writer {
     }
 
     /// Decides every id of the group under one order: what is stored, and what the group itself has decided before.
-    fn decide(&self, group: &[Request]) -> Vec<Decision> {
+    fn decide(&mut self, group: &[Request]) -> Vec<Decision> {
         let mut overlay = Overlay::new();
-        let mut next_sequence = self.next_sequence;
-        let mut versions = self.versions;
-        let versions_max = self.settings.versions_max.min(Settings::VERSIONS_LIMIT);
+        let mut room = Room {
+            next_sequence: self.next_sequence,
+            versions: self.state.totals.versions(),
+            recent_rows: self.recent_rows,
+        };
         let mut decisions = Vec::with_capacity(group.len());
         for request in group {
+            // Before it is decided: it may be what shows that a window is over.
+            if let Some(received) = request.received() {
+                self.marks.note(received, room.next_sequence);
+            }
             let mut decision = match request {
                 Request::Store {
                     batch,
-                    fingerprints,
+                    prints,
+                    probes,
                     ..
-                } => {
-                    let room = versions_max.saturating_sub(versions);
-                    self.decide_batch(batch, fingerprints, room, &mut overlay)
-                }
-                Request::Void { void, .. } => self.decide_void(void, &mut overlay),
+                } => self.decide_batch(batch, prints, probes, &room, &mut overlay),
+                Request::Void {
+                    void,
+                    hashes,
+                    probes,
+                    ..
+                } => self.decide_void(void, hashes, probes, &room, &mut overlay),
+                Request::Freeze { .. } => refused(SubmitError::Unavailable),
             };
-            decision.first_sequence = next_sequence;
+            decision.first_sequence = room.next_sequence;
             let (written, stored) = decision.outcome.counts();
             decision.writes = written > 0;
-            next_sequence += written;
-            versions += stored;
+            room.next_sequence += written;
+            room.recent_rows += written;
+            room.versions += stored;
             decisions.push(decision);
         }
         decisions
     }
 
-    fn decide_batch<'a>(
+    fn decide_batch(
         &self,
-        batch: &'a Batch,
-        fingerprints: &[Fingerprint],
-        versions_room: u64,
-        overlay: &mut Overlay<'a>,
+        batch: &Batch,
+        prints: &[Print],
+        probes: &Probes,
+        room: &Room,
+        overlay: &mut Overlay,
     ) -> Decision {
         let organization = self.state.organization(batch.organization);
         let stored = organization
             .as_ref()
             .map(|organization| organization.read());
+        let Ok(older) = self.older(batch.organization, stored.as_ref(), probes, || {
+            prints.iter().map(|print| print.hash)
+        }) else {
+            return refused(SubmitError::Unavailable);
+        };
         let pending = overlay.entry(batch.organization).or_default();
-        let mut before_batch = Earlier::new(pending);
-        let verdicts = batch
-            .measurements
-            .iter()
-            .zip(fingerprints)
-            .map(|(measurement, fingerprint)| {
-                let known = before_batch.known(&measurement.id, stored.as_deref());
-                let verdict = judge(known, *fingerprint, batch.on_conflict);
-                if verdict.writes() {
-                    before_batch.note(&measurement.id, *fingerprint, false);
-                }
-                verdict
-            })
-            .collect();
-        let outcome = Outcome::Store(verdicts);
+        let mut before_batch = Earlier::new(pending, stored.as_deref(), &older);
+        let forgotten_below = self.forgotten_below(batch);
+        let mut verdicts = Vec::with_capacity(prints.len());
+        let mut replaced = Vec::new();
+        let mut forgotten = Vec::new();
+        for (index, print) in prints.iter().enumerate() {
+            let mut known = before_batch.known(print.hash);
+            if known.is_some_and(|known| known.is_before(forgotten_below)) {
+                known = None;
+                forgotten.push(index);
+            }
+            let verdict = judge(known, print.content, batch.on_conflict);
+            if verdict.writes() {
+                before_batch.note(print.hash, print.content, false);
+            }
+            if verdict == Verdict::Replaced {
+                replaced.push(known.and_then(|known| known.stored));
+            }
+            verdicts.push(verdict);
+        }
+        let outcome = Outcome::Store(Verdicts {
+            all: verdicts,
+            replaced,
+            forgotten,
+        });
         let (versions, _) = outcome.counts();
-        let texts = stored.map_or(0, |organization| organization.texts.len());
-        let texts_max = self.settings.texts_max.min(Settings::TEXTS_LIMIT);
-        if versions > versions_room || (versions > 0 && texts >= texts_max) {
+        let texts = stored
+            .as_ref()
+            .map_or(0, |organization| organization.recent.texts.len());
+        if let Some(error) = self.no_room(room, versions, versions, texts) {
             before_batch.take_back();
-            return full();
+            return refused(error);
         }
         Decision {
             outcome,
@@ -174,31 +277,106 @@ impl Writer {
         }
     }
 
-    fn decide_void<'a>(&self, void: &'a Void, overlay: &mut Overlay<'a>) -> Decision {
+    /// Ids of lesser sequences are forgotten when the batch comes; 0 if its organization forgets none.
+    fn forgotten_below(&self, batch: &Batch) -> u64 {
+        let window = self.state.id_window(batch.organization);
+        window.map_or(0, |window| {
+            sequence_before(self.marks.list(), batch.received, window)
+        })
+    }
+
+    fn decide_void(
+        &self,
+        void: &Void,
+        hashes: &[IdHash],
+        probes: &Probes,
+        room: &Room,
+        overlay: &mut Overlay,
+    ) -> Decision {
         let organization = self.state.organization(void.organization);
         let stored = organization
             .as_ref()
             .map(|organization| organization.read());
+        let Ok(older) = self.older(void.organization, stored.as_ref(), probes, || {
+            hashes.iter().copied()
+        }) else {
+            return refused(SubmitError::Unavailable);
+        };
         let pending = overlay.entry(void.organization).or_default();
-        let mut before = Earlier::new(pending);
-        let outcomes = void
-            .ids
-            .iter()
-            .map(|id| match before.known(id, stored.as_deref()) {
+        let mut before = Earlier::new(pending, stored.as_deref(), &older);
+        let mut voided = Vec::new();
+        let mut outcomes = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            outcomes.push(match before.known(*hash) {
                 None => VoidOutcome::NotFound,
                 Some(known) if known.voided => VoidOutcome::AlreadyVoided,
                 Some(known) => {
-                    before.note(id, known.fingerprint, true);
+                    before.note(*hash, known.content, true);
+                    voided.push(known.stored);
                     VoidOutcome::Voided
                 }
-            })
-            .collect();
+            });
+        }
+        let outcome = Outcome::Void(outcomes, voided);
+        let (rows, _) = outcome.counts();
+        if let Some(error) = self.no_room(room, rows, 0, 0) {
+            before.take_back();
+            return refused(error);
+        }
         Decision {
-            outcome: Outcome::Void(outcomes),
+            outcome,
             first_sequence: 0,
             writes: false,
             rests_on_group: before.used,
         }
+    }
+
+    /// What the runs know of the request's ids: what its caller looked up, or, where ids were sealed since, a new
+    /// look. Asked under the organization's lock, so that no id can go from memory to a run in between.
+    fn older<'p, I: Iterator<Item = IdHash>>(
+        &self,
+        organization: OrganizationId,
+        _held: Option<&RwLockReadGuard<'_, Organization>>,
+        probes: &'p Probes,
+        ids: impl Fn() -> I,
+    ) -> Result<Cow<'p, Probes>, ()> {
+        let runs: Arc<RunSet> = self.state.runs();
+        if probes.hold_for(&runs) {
+            return Ok(Cow::Borrowed(probes));
+        }
+        let again = Probes::look_up(&runs, organization, ids());
+        again.map(Cow::Owned).map_err(|_| ())
+    }
+
+    /// Why so many more rows, of which so many are versions, cannot be taken; `None` if they can.
+    fn no_room(&self, room: &Room, rows: u64, versions: u64, texts: usize) -> Option<SubmitError> {
+        if rows == 0 {
+            return None;
+        }
+        let settings = &self.settings;
+        let texts_max = settings.texts_max.min(Settings::TEXTS_LIMIT);
+        if room.versions + versions > settings.versions_max {
+            return Some(SubmitError::Full);
+        }
+        if texts >= texts_max {
+            // Texts leave memory with the rows that have them.
+            self.crowded.set(true);
+            return Some(SubmitError::Full);
+        }
+        let rows_max = settings.memory_rows_max.min(Settings::MEMORY_ROWS_LIMIT);
+        // A request that is larger than the bound still gets through when memory is empty.
+        if room.recent_rows > 0 && room.recent_rows + rows > rows_max {
+            self.crowded.set(true);
+            // Sealing lags behind, or has no space.
+            return Some(if self.state.freezer.lacks_space() {
+                SubmitError::Full
+            } else {
+                SubmitError::Busy {
+                    retry_after: settings.busy_retry_after,
+                }
+            });
+        }
+        None
     }
 
     /// One frame for the group, one record per request that has something to write.
@@ -223,81 +401,127 @@ impl Writer {
             (
                 Request::Store {
                     batch,
-                    fingerprints,
+                    prints,
                     answer,
+                    ..
                 },
-                Outcome::Store(verdicts),
+                Outcome::Store(decided),
             ) => {
-                self.apply_batch(&batch, &fingerprints, &verdicts);
-                self.counters
-                    .versions
-                    .store(self.versions, Ordering::Relaxed);
-                answer.give(Ok(Receipt { verdicts }));
+                self.apply_batch(&batch, &prints, &decided);
+                answer.give(Ok(Receipt {
+                    verdicts: decided.all,
+                }));
             }
-            (Request::Void { void, answer }, Outcome::Void(outcomes)) => {
-                self.apply_void(&void, &outcomes);
+            (
+                Request::Void {
+                    void,
+                    hashes,
+                    answer,
+                    ..
+                },
+                Outcome::Void(outcomes, voided),
+            ) => {
+                self.apply_void(&void, &hashes, &outcomes, &voided);
                 answer.give(Ok(VoidReceipt { outcomes }));
             }
-            (request, _) => refuse(request, SubmitError::Full),
+            (request, Outcome::Refused(error)) => refuse(request, error),
+            (request, _) => refuse(request, SubmitError::Unavailable),
         }
     }
 
     /// Under one lock, so that no query sees a part of the batch.
-    fn apply_batch(&mut self, batch: &Batch, fingerprints: &[Fingerprint], verdicts: &[Verdict]) {
+    fn apply_batch(&mut self, batch: &Batch, prints: &[Print], decided: &Verdicts) {
+        let verdicts = &decided.all;
         if verdicts.iter().all(|verdict| *verdict == Verdict::Conflict) {
             return;
         }
         let organization = self.state.organization_or_new(batch.organization);
         let mut organization = organization.write();
-        let before = organization.figures();
-        let rows = batch.measurements.iter().zip(fingerprints).zip(verdicts);
-        for ((measurement, fingerprint), verdict) in rows {
+        let (mut more, mut versions, mut new_ids) = (0, 0, 0);
+        let mut replaced = decided.replaced.iter();
+        let mut forgotten = decided.forgotten.iter().peekable();
+        let rows = batch.measurements.iter().zip(prints).zip(verdicts);
+        for (index, ((measurement, print), verdict)) in rows.enumerate() {
             match verdict {
-                Verdict::Accepted | Verdict::Replaced => {
+                Verdict::Accepted if forgotten.next_if_eq(&&index).is_some() => {
                     let stamp = self.next_stamp(batch.received);
-                    organization.store(measurement, *fingerprint, stamp);
-                    self.versions += 1;
+                    (organization.recent).store(measurement, *print, stamp, Before::Forgotten);
+                    more += 1;
+                    versions += 1;
+                }
+                Verdict::Accepted => {
+                    let stamp = self.next_stamp(batch.received);
+                    (organization.recent).store(measurement, *print, stamp, Before::Nothing);
+                    more += 1;
+                    versions += 1;
+                    new_ids += 1;
+                }
+                Verdict::Replaced => {
+                    let stored = replaced.next().copied().flatten();
+                    // Earlier rows of the group are in memory by now.
+                    let known = organization.recent.known(print.hash).or(stored);
+                    let Some(known) = known.map(|known| organization.as_of_now(known)) else {
+                        continue;
+                    };
+                    let stamp = self.next_stamp(batch.received);
+                    (organization.recent).store(
+                        measurement,
+                        *print,
+                        stamp,
+                        Before::Replaced(known),
+                    );
+                    versions += 1;
+                    more += i64::from(!known.counts);
                 }
                 Verdict::Duplicate => {
-                    organization.count_repeat(measurement.id.as_str(), self.settings.repeats_max);
+                    organization.count_repeat(print.hash, self.settings.repeats_max);
                 }
                 Verdict::Conflict => {}
             }
         }
-        self.state.totals.change(before, organization.figures());
+        organization.ids += new_ids;
+        self.state.totals.add(more, versions, new_ids);
     }
 
-    fn apply_void(&mut self, void: &Void, outcomes: &[VoidOutcome]) {
+    fn apply_void(
+        &mut self,
+        void: &Void,
+        hashes: &[IdHash],
+        outcomes: &[VoidOutcome],
+        voided: &[Option<Known>],
+    ) {
         let Some(organization) = self.state.organization(void.organization) else {
             return;
         };
         let mut organization = organization.write();
-        let before = organization.figures();
-        for (id, outcome) in void.ids.iter().zip(outcomes) {
-            if *outcome == VoidOutcome::Voided {
-                let stamp = self.next_stamp(void.received);
-                organization.void(id.as_str(), stamp);
+        let rows = void.ids.iter().zip(hashes).zip(outcomes);
+        let rows = rows.filter(|(_, outcome)| **outcome == VoidOutcome::Voided);
+        for (((id, hash), _), stored) in rows.zip(voided) {
+            let stamp = self.next_stamp(void.received);
+            if let Some(known) = organization.recent.known(*hash).or(*stored) {
+                let known = organization.as_of_now(known);
+                organization.recent.void(id.as_str(), *hash, stamp, known);
+                self.state.totals.add(-i64::from(known.counts), 0, 0);
             }
         }
-        self.state.totals.change(before, organization.figures());
     }
 
     fn next_stamp(&mut self, received: Timestamp) -> Stamp {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        self.recent_rows += 1;
         Stamp { sequence, received }
     }
 
     pub(crate) fn publish_counters(&self) {
         let counters = &self.counters;
-        counters.versions.store(self.versions, Ordering::Relaxed);
         counters.syncs.store(self.log.syncs, Ordering::Relaxed);
         counters
             .log_bytes
             .store(self.log.total_bytes, Ordering::Relaxed);
         counters
-            .log_files
-            .store(self.log.files(), Ordering::Relaxed);
+            .last_log_file
+            .store(self.log.last_file().0, Ordering::Relaxed);
         counters
             .log_failures
             .store(self.log.failures, Ordering::Relaxed);
@@ -307,15 +531,18 @@ impl Writer {
     }
 }
 
+/// How much there is when a request is decided.
+struct Room {
+    next_sequence: u64,
+    versions: u64,
+    recent_rows: u64,
+}
+
 /// The rule of de-duplication.
-pub(crate) fn judge(
-    known: Option<Known>,
-    content: Fingerprint,
-    on_conflict: OnConflict,
-) -> Verdict {
+fn judge(known: Option<Decided>, content: u64, on_conflict: OnConflict) -> Verdict {
     match known {
         None => Verdict::Accepted,
-        Some(known) if !known.voided && known.fingerprint == content => Verdict::Duplicate,
+        Some(known) if !known.voided && known.content == content => Verdict::Duplicate,
         Some(_) => match on_conflict {
             OnConflict::Reject => Verdict::Conflict,
             OnConflict::Replace => Verdict::Replaced,
@@ -324,51 +551,83 @@ pub(crate) fn judge(
 }
 
 /// What the group has decided so far, per organization.
-type Overlay<'a> = HashMap<OrganizationId, HashMap<&'a str, Known>>;
+type Overlay = HashMap<OrganizationId, HashMap<IdHash, Decided>>;
+
+/// What an id is when a request of the group meets it.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    content: u64,
+    voided: bool,
+    /// `None` if an earlier row of the group is the newest.
+    stored: Option<Known>,
+}
+
+impl Decided {
+    fn is_before(&self, sequence: u64) -> bool {
+        (self.stored).is_some_and(|known| known.newest.sequence < sequence)
+    }
+}
 
 /// What one request of a group finds: what is stored, covered by what the group decided before it.
-struct Earlier<'o, 'a> {
-    pending: &'o mut HashMap<&'a str, Known>,
+struct Earlier<'o> {
+    pending: &'o mut HashMap<IdHash, Decided>,
+    stored: Option<&'o Organization>,
+    older: &'o Probes,
     had_pending: bool,
     used: bool,
     /// What its own entries covered, oldest first.
-    covered: Vec<(&'a str, Option<Known>)>,
+    covered: Vec<(IdHash, Option<Decided>)>,
 }
 
-impl<'o, 'a> Earlier<'o, 'a> {
-    fn new(pending: &'o mut HashMap<&'a str, Known>) -> Self {
+impl<'o> Earlier<'o> {
+    fn new(
+        pending: &'o mut HashMap<IdHash, Decided>,
+        stored: Option<&'o Organization>,
+        older: &'o Probes,
+    ) -> Self {
         Self {
             had_pending: !pending.is_empty(),
             pending,
+            stored,
+            older,
             used: false,
             covered: Vec::new(),
         }
     }
 
-    fn known(&mut self, id: &MeasurementId, stored: Option<&Organization>) -> Option<Known> {
-        if let Some(known) = self.pending.get(id.as_str()) {
+    fn known(&mut self, hash: IdHash) -> Option<Decided> {
+        if let Some(known) = self.pending.get(&hash) {
             // The request's own entries rest on the group as well, and then the request writes anyway.
             self.used |= self.had_pending;
             return Some(*known);
         }
-        stored.and_then(|organization| organization.known(id.as_str()))
+        let in_memory = self
+            .stored
+            .and_then(|organization| organization.known(hash));
+        let known = in_memory.or_else(|| self.older.known(hash))?;
+        Some(Decided {
+            content: known.content,
+            voided: known.voided,
+            stored: Some(known),
+        })
     }
 
-    fn note(&mut self, id: &'a MeasurementId, fingerprint: Fingerprint, voided: bool) {
-        let known = Known {
-            fingerprint,
+    fn note(&mut self, hash: IdHash, content: u64, voided: bool) {
+        let decided = Decided {
+            content,
             voided,
+            stored: None,
         };
-        let covered = self.pending.insert(id.as_str(), known);
-        self.covered.push((id.as_str(), covered));
+        let covered = self.pending.insert(hash, decided);
+        self.covered.push((hash, covered));
     }
 
     /// Leaves the group as if the request had not been.
     fn take_back(self) {
-        for (id, covered) in self.covered.into_iter().rev() {
+        for (hash, covered) in self.covered.into_iter().rev() {
             match covered {
-                Some(known) => self.pending.insert(id, known),
-                None => self.pending.remove(id),
+                Some(known) => self.pending.insert(hash, known),
+                None => self.pending.remove(&hash),
             };
         }
     }
@@ -378,17 +637,17 @@ impl Outcome {
     /// Sequences it takes, and versions it stores.
     fn counts(&self) -> (u64, u64) {
         match self {
-            Self::Store(verdicts) => {
-                let stored = count(verdicts.iter().filter(|verdict| verdict.writes()));
+            Self::Store(decided) => {
+                let stored = count(decided.all.iter().filter(|verdict| verdict.writes()));
                 (stored, stored)
             }
-            Self::Void(outcomes) => {
+            Self::Void(outcomes, _) => {
                 let voided = outcomes
                     .iter()
                     .filter(|outcome| **outcome == VoidOutcome::Voided);
                 (count(voided), 0)
             }
-            Self::Full => (0, 0),
+            Self::Refused(_) => (0, 0),
         }
     }
 }
@@ -397,9 +656,9 @@ fn count<T>(items: impl Iterator<Item = T>) -> u64 {
     u64::try_from(items.count()).unwrap_or(u64::MAX)
 }
 
-fn full() -> Decision {
+fn refused(error: SubmitError) -> Decision {
     Decision {
-        outcome: Outcome::Full,
+        outcome: Outcome::Refused(error),
         first_sequence: 0,
         writes: false,
         rests_on_group: false,
@@ -409,21 +668,25 @@ fn full() -> Decision {
 fn encode(payload: &mut Vec<u8>, request: &Request, decision: &Decision) {
     let first_sequence = decision.first_sequence;
     match (request, &decision.outcome) {
-        (Request::Store { batch, .. }, Outcome::Store(verdicts)) => {
+        (Request::Store { batch, .. }, Outcome::Store(decided)) => {
             let head = Head {
                 organization: batch.organization,
                 received: batch.received,
                 first_sequence,
             };
-            let rows = batch.measurements.iter().zip(verdicts);
-            let rows = rows.filter_map(|(measurement, verdict)| match verdict {
-                Verdict::Accepted => Some((OnConflict::Reject, measurement)),
-                Verdict::Replaced => Some((OnConflict::Replace, measurement)),
+            let mut forgotten = decided.forgotten.iter().peekable();
+            let rows = batch.measurements.iter().zip(&decided.all).enumerate();
+            let rows = rows.filter_map(|(index, (measurement, verdict))| match verdict {
+                Verdict::Accepted if forgotten.next_if_eq(&&index).is_some() => {
+                    Some((RowKind::Forgotten, measurement))
+                }
+                Verdict::Accepted => Some((RowKind::New, measurement)),
+                Verdict::Replaced => Some((RowKind::Replaces, measurement)),
                 Verdict::Duplicate | Verdict::Conflict => None,
             });
             encode_store(payload, head, rows);
         }
-        (Request::Void { void, .. }, Outcome::Void(outcomes)) => {
+        (Request::Void { void, .. }, Outcome::Void(outcomes, _)) => {
             let head = Head {
                 organization: void.organization,
                 received: void.received,
@@ -442,6 +705,7 @@ fn refuse(request: Request, error: SubmitError) {
     match request {
         Request::Store { answer, .. } => answer.give(Err(error)),
         Request::Void { answer, .. } => answer.give(Err(error)),
+        Request::Freeze { answer } => answer.give(Err(error)),
     }
 }
 

@@ -21,6 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Longest window a zstd body may ask for: 8 MiB, as RFC 9659 sets for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Room made at once for a body that announces its length; more is made as it comes, since an announcement costs nothing.
+const ANNOUNCED_ROOM_MAX_BYTES: u64 = 256 * 1024;
 /// How much is inflated at a time.
 const INFLATED_PIECE_BYTES: usize = 64 * 1024;
 const ENCODINGS: &[&str] = &["gzip", "zstd"];
@@ -131,6 +133,10 @@ async fn receive(
             return Err(Kind::BodyTooLarge { limit_bytes: limit }.into());
         }
         merge(&mut memory, reserve(bounds, piece.len() as u64)?);
+        if received.is_empty() {
+            let room = announced.lower().min(ANNOUNCED_ROOM_MAX_BYTES);
+            received.reserve(usize::try_from(room).unwrap_or(0));
+        }
         received.extend_from_slice(&piece);
     }
     Ok((received.freeze(), memory))

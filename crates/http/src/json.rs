@@ -39,15 +39,14 @@ pub fn parse(bytes: &[u8], pointer: &str, problems: &mut Problems) -> Result<Jso
 }
 
 /// A parser may skip strings without looking at them, so the bytes are checked as a whole first.
-pub fn check_utf8(bytes: &[u8]) -> Result<(), Kind> {
-    let Err(error) = std::str::from_utf8(bytes) else {
-        return Ok(());
-    };
-    let position = LinePosition::find(bytes, error.valid_up_to());
-    Err(Kind::BodyMalformed {
-        reason: "invalid UTF-8".into(),
-        line: position.line as u64,
-        column: position.column as u64,
+pub fn check_utf8(bytes: &[u8]) -> Result<&str, Kind> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let position = LinePosition::find(bytes, error.valid_up_to());
+        Kind::BodyMalformed {
+            reason: "invalid UTF-8".into(),
+            line: position.line as u64,
+            column: position.column as u64,
+        }
     })
 }
 

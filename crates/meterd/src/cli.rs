@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::bench::BenchCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,11 +44,26 @@ pub(crate) enum Command {
     /// Print the catalogue of errors as a surface words them
     #[command(after_help = "Example:\n  meterd errors --surface m3ter --format md")]
     Errors(ErrorsOptions),
-    /// Import measurements from CSV or NDJSON files
+    /// Import measurements from CSV, NDJSON or Parquet files
     #[command(
-        after_help = "Examples:\n  meterd import usage.ndjson --server http://127.0.0.1:8181 --key mtr_…\n  meterd import house.csv --data ./meterd-data --organization acme --meter electricity \\\n      --subject house-1 --time-column start --value-column energy=value\n\nA CSV file has a header. Columns named id, meter, subject, time, end_time, values.FIELD and attributes.FIELD are\ntaken as such; others need --value-column or --attribute-column, or are left out. Without an id column, ids are\nmade of meter, subject and time, so that importing a file twice changes nothing."
+        after_help = "Examples:\n  meterd import usage.ndjson --server http://127.0.0.1:8181 --key mtr_…\n  meterd import house.csv --data ./meterd-data --organization acme --meter electricity \\\n      --subject house-1 --time-column start --value-column energy=value\n\nA CSV file has a header. Columns named id, meter, subject, time, end_time, values.FIELD and attributes.FIELD are\ntaken as such; others need --value-column or --attribute-column, or are left out. Without an id column, ids are\nmade of meter, subject and time, so that importing a file twice changes nothing. An attribute in quotes of its own is\ntaken without them; so an empty one can be told from none. In a Parquet file the columns of fields are value_FIELD and\nattribute_FIELD, as meterd export writes them."
     )]
     Import(ImportOptions),
+    /// Write all measurements of a meter to a file that import reads back
+    #[command(
+        after_help = "Examples:\n  meterd export --meter electricity --format parquet --output electricity.parquet --key mtr_…\n  meterd export --meter api_calls --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z --output - | gzip > october.ndjson.gz\n\nThe file appears once it is whole. Only measurements that count are in it, none that was replaced or withdrawn."
+    )]
+    Export(ExportOptions),
+    /// Copy everything to a new directory, from a running server or a stopped one
+    #[command(
+        after_help = "Examples:\n  meterd backup /var/backups/meterd/monday --server http://127.0.0.1:8181 --admin-key mtr_…\n  meterd backup /var/backups/meterd/monday --data /var/lib/meterd\n\nA running server writes the directory itself, on its own machine."
+    )]
+    Backup(BackupOptions),
+    /// Make a data directory of a backup, checking every file
+    #[command(
+        after_help = "Example:\n  meterd restore /var/backups/meterd/monday --data /var/lib/meterd\n  meterd serve --data /var/lib/meterd"
+    )]
+    Restore(RestoreOptions),
     /// Load this build on this machine and print the figures
     #[command(
         subcommand,
@@ -197,8 +213,56 @@ pub(crate) enum ErrorsFormat {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExportOptions {
+    /// Running server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8181")]
+    pub(crate) server: String,
+    /// Key with measurements:read
+    #[arg(long, value_name = "KEY", env = "METERD_KEY", hide_env_values = true)]
+    pub(crate) key: String,
+    /// Meter to export
+    #[arg(long, value_name = "NAME")]
+    pub(crate) meter: String,
+    /// First time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// First time that is left out
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<String>,
+    #[arg(long, value_enum, default_value_t = ExportFormat::Ndjson)]
+    pub(crate) format: ExportFormat,
+    /// File to write, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportFormat {
+    Ndjson,
+    Csv,
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupOptions {
+    /// Directory to make, or an empty one
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// Directory of the backup
+    pub(crate) backup: PathBuf,
+    /// Data directory to make, or an empty one
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ImportOptions {
-    /// Files ending in .csv, .csv.gz, .ndjson or .ndjson.gz
+    /// Files ending in .csv, .csv.gz, .ndjson, .ndjson.gz or .parquet
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Running server; without it, the data directory is opened
@@ -219,54 +283,16 @@ pub(crate) struct ImportOptions {
     /// Subject of all rows, where the file names none
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
-    /// CSV column with the time
+    /// Column with the time
     #[arg(long, value_name = "COLUMN", default_value = "time")]
     pub(crate) time_column: String,
-    /// Which CSV column is which value field, as FIELD=COLUMN; may be repeated
+    /// Which column is which value field, as FIELD=COLUMN; may be repeated
     #[arg(long = "value-column", value_name = "FIELD=COLUMN")]
     pub(crate) value_columns: Vec<String>,
-    /// Which CSV column is which attribute, as FIELD=COLUMN; may be repeated
+    /// Which column is which attribute, as FIELD=COLUMN; may be repeated
     #[arg(long = "attribute-column", value_name = "FIELD=COLUMN")]
     pub(crate) attribute_columns: Vec<String>,
     /// Store the good rows of a batch that has bad ones
     #[arg(long)]
     pub(crate) skip_errors: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// Batches of measurements
-    #[command(
-        after_help = "Example:\n  meterd bench ingest --rows 1000000 --batch 1000 --connections 4"
-    )]
-    Ingest(BenchIngest),
-    /// One measurement per request
-    #[command(after_help = "Example:\n  meterd bench http --rows 200000 --connections 64")]
-    Http(BenchIngest),
-    /// Questions over stored measurements
-    #[command(after_help = "Example:\n  meterd bench query --rows 1000000 --runs 20")]
-    Query(BenchQuery),
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct BenchIngest {
-    /// Measurements to send
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    pub(crate) rows: u32,
-    /// Measurements in a request
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) batch: u32,
-    /// Connections at a time
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) connections: u32,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct BenchQuery {
-    /// Measurements to store first
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    pub(crate) rows: u32,
-    /// Times each question is asked
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) runs: u32,
 }

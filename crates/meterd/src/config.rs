@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use ipnet::IpNet;
-use meterd_engine::Durability;
+use meterd_engine::{Durability, Settings};
 use meterd_fault::LimitScope;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
@@ -34,10 +34,48 @@ pub(crate) struct Listen {
     pub(crate) surface: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EngineConfig {
     pub(crate) durability: DurabilityConfig,
+    /// Most bytes of batches that share one sync.
+    pub(crate) group_max_bytes: usize,
+    /// How long a batch waits for others to share its sync with.
+    pub(crate) group_max_wait_ms: u64,
+    /// Measurements in memory from which on they are written to segments.
+    pub(crate) seal_rows: u64,
+    /// Most in memory beside those; past it the answer is 503 until they are written.
+    pub(crate) memory_rows_max: u64,
+    /// Most threads that one query keeps busy.
+    pub(crate) query_threads: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            durability: DurabilityConfig::Sync,
+            group_max_bytes: settings.group_max_bytes,
+            group_max_wait_ms: 0,
+            seal_rows: settings.seal_rows,
+            memory_rows_max: settings.memory_rows_max,
+            query_threads: settings.query_threads,
+        }
+    }
+}
+
+impl EngineConfig {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            durability: self.durability.into(),
+            group_max_bytes: self.group_max_bytes,
+            group_max_wait: Duration::from_millis(self.group_max_wait_ms),
+            seal_rows: self.seal_rows.max(1),
+            memory_rows_max: self.memory_rows_max,
+            query_threads: self.query_threads,
+            ..Settings::default()
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

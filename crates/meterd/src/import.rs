@@ -1,6 +1,8 @@
-//! `meterd import`: measurements from CSV or NDJSON files, to a running server or into a data directory.
+//! `meterd import`: measurements from CSV, NDJSON or Parquet files, to a running server or into a data directory.
 //!
 //! Both ways send the same NDJSON batches through the same checks, and sending a file twice changes nothing.
+
+mod parquet;
 
 use crate::cli::ImportOptions;
 use crate::config::Config;
@@ -15,6 +17,7 @@ use meterd_fault::{Fault, Kind, Location};
 use meterd_model::OrganizationId;
 use meterd_surface_native::{App, BatchForm, OnError, SentBatch};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -290,13 +293,6 @@ fn import_file(path: &Path, options: &ImportOptions, target: &Target) -> anyhow:
         None => (name.as_str(), false),
     };
     let file = File::open(path)?;
-    let bar = progress_bar(file.metadata()?.len(), "importing", Unit::Bytes);
-    let counted = bar.wrap_read(file);
-    let reader: Box<dyn Read> = if compressed {
-        Box::new(MultiGzDecoder::new(counted))
-    } else {
-        Box::new(counted)
-    };
     let on_error = if options.skip_errors {
         OnError::Skip
     } else {
@@ -309,18 +305,33 @@ fn import_file(path: &Path, options: &ImportOptions, target: &Target) -> anyhow:
         lines: Vec::new(),
         totals: Totals::default(),
     };
-    match plain.rsplit('.').next() {
-        Some("csv") => read_csv(reader, options, &mut batches)?,
-        Some("ndjson" | "jsonl") => read_lines(reader, options, &mut batches)?,
-        _ => bail!("the file's name must end in .csv, .ndjson or .jsonl, with or without .gz"),
+    let extension = plain.rsplit('.').next();
+    let bar = match extension {
+        Some("parquet") if !compressed => progress_bar(0, "importing", Unit::Rows),
+        _ => progress_bar(file.metadata()?.len(), "importing", Unit::Bytes),
+    };
+    match extension {
+        Some("parquet") if !compressed => parquet::read(file, options, &mut batches, &bar)?,
+        Some("csv") => read_csv(reader(file, compressed, &bar), options, &mut batches)?,
+        Some("ndjson" | "jsonl") => {
+            read_lines(reader(file, compressed, &bar), options, &mut batches)?;
+        }
+        _ => bail!(
+            "the file's name must end in .parquet, or in .csv, .ndjson or .jsonl, with or without .gz"
+        ),
     }
     batches.flush()?;
-    finish(&bar);
+    bar.finish_and_clear();
     Ok(batches.totals)
 }
 
-fn finish(bar: &ProgressBar) {
-    bar.finish_and_clear();
+fn reader(file: File, compressed: bool, bar: &ProgressBar) -> Box<dyn Read> {
+    let counted = bar.wrap_read(file);
+    if compressed {
+        Box::new(MultiGzDecoder::new(counted))
+    } else {
+        Box::new(counted)
+    }
 }
 
 /// Rows on their way.
@@ -416,7 +427,7 @@ fn with_defaults(line: &[u8], options: &ImportOptions) -> Option<String> {
     Some(format!("{}{comma}{text}", head.strip_suffix('}')?))
 }
 
-/// What a CSV column means.
+/// What a column means.
 enum Column {
     Id,
     Meter,
@@ -428,6 +439,22 @@ enum Column {
     Ignored,
 }
 
+/// How a kind of file names the columns of fields: the prefixes of their names.
+struct Naming {
+    value: &'static str,
+    attribute: &'static str,
+}
+
+const CSV: Naming = Naming {
+    value: "values.",
+    attribute: "attributes.",
+};
+/// As segments have them.
+const PARQUET: Naming = Naming {
+    value: "value_",
+    attribute: "attribute_",
+};
+
 fn read_csv(
     reader: Box<dyn Read>,
     options: &ImportOptions,
@@ -435,17 +462,37 @@ fn read_csv(
 ) -> anyhow::Result<()> {
     let mut reader = csv::ReaderBuilder::new().from_reader(reader);
     let header = reader.headers()?.clone();
-    let columns = columns_of(&header, options)?;
+    let names: Vec<&str> = header.iter().collect();
+    let columns = columns_of(&names, &CSV, options)?;
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
-        let row = row_of(&record, &columns, options).to_string();
+        // Empty cells are absent.
+        let cells = (record.iter().zip(&columns))
+            .filter(|(cell, _)| !cell.is_empty())
+            .map(|(cell, column)| (Cow::Borrowed(unmarked(cell.trim(), column)), column));
+        let row = row_of(cells, options).to_string();
         batches.push(row.as_bytes(), line)?;
     }
     Ok(())
 }
 
-fn columns_of(header: &csv::StringRecord, options: &ImportOptions) -> anyhow::Result<Vec<Column>> {
+/// An attribute in quotes, which tell an empty text from none, without them.
+fn unmarked<'a>(cell: &'a str, column: &Column) -> &'a str {
+    let quoted = cell
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    match (column, quoted) {
+        (Column::Attribute(_), Some(text)) => text,
+        _ => cell,
+    }
+}
+
+fn columns_of(
+    header: &[&str],
+    naming: &Naming,
+    options: &ImportOptions,
+) -> anyhow::Result<Vec<Column>> {
     let mapped = |pairs: &[String]| -> anyhow::Result<Vec<(String, String)>> {
         pairs
             .iter()
@@ -453,7 +500,7 @@ fn columns_of(header: &csv::StringRecord, options: &ImportOptions) -> anyhow::Re
                 let (field, column) = pair
                     .split_once('=')
                     .ok_or_else(|| anyhow!("{pair:?} is not FIELD=COLUMN"))?;
-                if header.iter().any(|name| name == column) {
+                if header.contains(&column) {
                     Ok((column.to_owned(), field.to_owned()))
                 } else {
                     Err(anyhow!("the file has no column {column:?}"))
@@ -471,7 +518,7 @@ fn columns_of(header: &csv::StringRecord, options: &ImportOptions) -> anyhow::Re
     };
     let columns: Vec<_> = header
         .iter()
-        .map(|name| {
+        .map(|&name| {
             if let Some(field) = named(&values, name) {
                 return Column::Value(field);
             }
@@ -486,11 +533,15 @@ fn columns_of(header: &csv::StringRecord, options: &ImportOptions) -> anyhow::Re
                 "meter" => Column::Meter,
                 "subject" => Column::Subject,
                 "end_time" => Column::EndTime,
-                name => match name.split_once('.') {
-                    Some(("values", field)) => Column::Value(field.to_owned()),
-                    Some(("attributes", field)) => Column::Attribute(field.to_owned()),
-                    _ => Column::Ignored,
-                },
+                name => {
+                    if let Some(field) = name.strip_prefix(naming.value) {
+                        Column::Value(field.to_owned())
+                    } else if let Some(field) = name.strip_prefix(naming.attribute) {
+                        Column::Attribute(field.to_owned())
+                    } else {
+                        Column::Ignored
+                    }
+                }
             }
         })
         .collect();
@@ -503,25 +554,24 @@ fn columns_of(header: &csv::StringRecord, options: &ImportOptions) -> anyhow::Re
     Ok(columns)
 }
 
-/// One row as a measurement. Empty cells are absent; numbers stay text, so that no digit is lost.
-fn row_of(record: &csv::StringRecord, columns: &[Column], options: &ImportOptions) -> Value {
+/// One row as a measurement, of the cells that are there. Numbers stay text, so that no digit is lost.
+fn row_of<'a>(
+    cells: impl IntoIterator<Item = (Cow<'a, str>, &'a Column)>,
+    options: &ImportOptions,
+) -> Value {
     let mut row = Map::new();
     let mut values = Map::new();
     let mut attributes = Map::new();
-    for (cell, column) in record
-        .iter()
-        .zip(columns)
-        .filter(|(cell, _)| !cell.is_empty())
-    {
-        let cell = cell.trim();
+    for (cell, column) in cells {
+        let cell = Value::from(cell);
         match column {
-            Column::Id => drop(row.insert("id".into(), cell.into())),
-            Column::Meter => drop(row.insert("meter".into(), cell.into())),
-            Column::Subject => drop(row.insert("subject".into(), cell.into())),
-            Column::Time => drop(row.insert("time".into(), cell.into())),
-            Column::EndTime => drop(row.insert("end_time".into(), cell.into())),
-            Column::Value(field) => drop(values.insert(field.clone(), cell.into())),
-            Column::Attribute(field) => drop(attributes.insert(field.clone(), cell.into())),
+            Column::Id => drop(row.insert("id".into(), cell)),
+            Column::Meter => drop(row.insert("meter".into(), cell)),
+            Column::Subject => drop(row.insert("subject".into(), cell)),
+            Column::Time => drop(row.insert("time".into(), cell)),
+            Column::EndTime => drop(row.insert("end_time".into(), cell)),
+            Column::Value(field) => drop(values.insert(field.clone(), cell)),
+            Column::Attribute(field) => drop(attributes.insert(field.clone(), cell)),
             Column::Ignored => {}
         }
     }

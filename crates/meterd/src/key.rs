@@ -267,9 +267,18 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(server: &str, key: &str) -> Self {
+        Self::with_time_limit(server, key, Some(Duration::from_mins(1)))
+    }
+
+    /// For what takes as long as there is data.
+    pub(crate) fn patient(server: &str, key: &str) -> Self {
+        Self::with_time_limit(server, key, None)
+    }
+
+    fn with_time_limit(server: &str, key: &str, limit: Option<Duration>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_mins(1)))
+            .timeout_global(limit)
             .build()
             .new_agent();
         Self {
@@ -280,12 +289,34 @@ impl Api {
     }
 
     fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        let request = self
-            .agent
+        read_answer(self.ask(path, query))
+    }
+
+    /// The body of a success, whatever its size and type.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<ureq::BodyReader<'static>> {
+        match self.ask(path, query) {
+            Ok(answer) if answer.status().is_success() => Ok(answer.into_body().into_reader()),
+            other => match read_answer(other) {
+                Ok(_) => Err(anyhow!("the server answered nothing")),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn ask(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        self.agent
             .get(format!("{}{path}", self.server))
             .header("Authorization", &self.key)
-            .query_pairs(query.iter().map(|(name, value)| (*name, value.as_str())));
-        read_answer(request.call())
+            .query_pairs(query.iter().map(|(name, value)| (*name, value.as_str())))
+            .call()
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {

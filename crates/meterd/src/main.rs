@@ -1,15 +1,18 @@
 //! The `meterd` command: serves the API, and keeps its keys, data and documentation.
 
 mod apply;
+mod backup;
 mod bench;
 mod cli;
 mod config;
 mod demo;
 mod docs;
 mod errors;
+mod export;
 mod import;
 mod key;
 mod logging;
+mod retention;
 mod server;
 mod system;
 mod terminal;
@@ -26,6 +29,7 @@ const EXIT_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    raise_open_files();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -35,6 +39,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Every segment and every connection keeps a file open, and many systems allow 1,024 at first, but more if asked.
+#[cfg(unix)]
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it is refused, what the system allows has to do.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+#[cfg(not(unix))]
+fn raise_open_files() {}
+
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(options) => server::serve(&options)?,
@@ -42,6 +62,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(&command)?,
         Command::Apply(options) => apply::run(&options)?,
         Command::Errors(options) => errors::run(&options)?,
+        Command::Export(options) => export::run(&options)?,
+        Command::Backup(options) => backup::backup(&options)?,
+        Command::Restore(options) => backup::restore(&options)?,
         Command::Bench(command) => bench::run(&command)?,
         Command::Import(options) => {
             if !import::run(&options)? {

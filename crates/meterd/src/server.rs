@@ -3,6 +3,7 @@
 use crate::cli::ServeOptions;
 use crate::config::{Config, Listen};
 use crate::logging;
+use crate::retention;
 use crate::system::{SystemState, SystemSurface};
 use anyhow::Context as _;
 use meterd_control::{Author, Control};
@@ -108,10 +109,7 @@ impl Parts {
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         let data = &config.data;
         // The engine first: it makes the directory, and its lock tells that no other server has it.
-        let settings = meterd_engine::Settings {
-            durability: config.engine.durability.into(),
-            ..meterd_engine::Settings::default()
-        };
+        let settings = config.engine.settings();
         let engine = Engine::open(&engine_path(data), settings, Arc::new(SystemDisk))
             .with_context(|| format!("open {}", engine_path(data).display()))?;
         let torn_bytes = engine.stats().torn_bytes;
@@ -193,6 +191,10 @@ async fn serve_until_stopped(
         listeners, pipeline, bounds, stopped,
     ));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&parts.control)));
+    let retention = tokio::spawn(retention::keep(
+        Arc::clone(&parts.control),
+        Arc::clone(&parts.engine),
+    ));
     ready(&addresses)?;
     tokio::select! {
         _ = terminate.recv() => {}
@@ -203,6 +205,7 @@ async fn serve_until_stopped(
     // Only fails when nobody serves any more.
     let _ = stop.send(true);
     upkeep.abort();
+    retention.abort();
     serving.await.context("serve")?;
     Ok(())
 }

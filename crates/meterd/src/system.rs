@@ -151,6 +151,25 @@ fn engine_metrics(stats: &Stats) -> String {
         ),
         ("ids", "gauge", "Distinct measurement ids", stats.ids),
         ("log_bytes", "gauge", "Bytes of the log", stats.log_bytes),
+        ("log_files", "gauge", "Files of the log", stats.log_files),
+        (
+            "segments",
+            "gauge",
+            "Segments of measurements",
+            stats.segments,
+        ),
+        (
+            "segment_bytes",
+            "gauge",
+            "Bytes of the segments",
+            stats.segment_bytes,
+        ),
+        (
+            "id_bytes",
+            "gauge",
+            "Bytes of the ids on disk",
+            stats.id_bytes,
+        ),
         (
             "queue_batches",
             "gauge",

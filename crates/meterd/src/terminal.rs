@@ -7,6 +7,7 @@ pub(crate) fn progress_bar(total: u64, what: &'static str, unit: Unit) -> Progre
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     let template = match unit {
         Unit::Bytes => "{msg:16} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        Unit::Stream => "{msg:16} {spinner} {bytes} {bytes_per_sec} {elapsed}",
         Unit::Rows => "{msg:16} {bar:32} {human_pos} rows {per_sec} {elapsed}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -19,6 +20,8 @@ pub(crate) fn progress_bar(total: u64, what: &'static str, unit: Unit) -> Progre
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
     Bytes,
+    /// Bytes of which nobody knows how many come.
+    Stream,
     Rows,
 }
 

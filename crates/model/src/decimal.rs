@@ -13,6 +13,18 @@ const ONE: i128 = 1_000_000_000_000_000_000;
 /// 10³⁸: the first count of units that no longer fits 38 digits.
 const LIMIT: u128 = 100_000_000_000_000_000_000_000_000_000_000_000_000;
 
+/// Units that the last of so many digits after the point counts.
+#[expect(clippy::indexing_slicing, reason = "runs in the compiler")]
+const UNITS_BY_DIGITS: [u64; 19] = {
+    let mut units = [1_u64; 19];
+    let mut digits = 18;
+    while digits > 0 {
+        digits -= 1;
+        units[digits] = units[digits + 1] * 10;
+    }
+    units
+};
+
 /// A number as it was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Decimal(i128);
@@ -56,6 +68,46 @@ impl Decimal {
     ///
     /// Trailing zeros and exponents do not count as digits: `1e3`, `1000` and `1000.000` are equal.
     pub fn parse(text: &[u8]) -> Result<Self, DecimalError> {
+        match Self::parse_short(text) {
+            Some(decimal) => Ok(decimal),
+            None => Self::parse_any(text),
+        }
+    }
+
+    /// What nearly all numbers are: short and without exponent, so that 64 bits hold their digits. `None` says nothing
+    /// about a text.
+    fn parse_short(text: &[u8]) -> Option<Self> {
+        const BYTES_MAX: usize = 19;
+        let (negative, number) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            _ => (false, text),
+        };
+        if number.len() > BYTES_MAX {
+            return None;
+        }
+        let mut digits = 0_u64;
+        let mut point = None;
+        for (place, byte) in number.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' => digits = digits * 10 + u64::from(byte - b'0'),
+                b'.' if point.is_none() => point = Some(place),
+                _ => return None,
+            }
+        }
+        let (integer_digits, fraction_digits) = match point {
+            None => (number.len(), 0),
+            Some(place) => (place, number.len() - place - 1),
+        };
+        let leading_zero = integer_digits > 1 && number.first() == Some(&b'0');
+        if integer_digits == 0 || leading_zero || number.last() == Some(&b'.') {
+            return None;
+        }
+        let unit = UNITS_BY_DIGITS.get(fraction_digits)?;
+        let units = i128::from(digits) * i128::from(*unit);
+        Some(Self(if negative { -units } else { units }))
+    }
+
+    fn parse_any(text: &[u8]) -> Result<Self, DecimalError> {
         let (negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
             _ => (false, text),
@@ -483,6 +535,22 @@ mod tests {
         assert_eq!(DecimalSum::ZERO.mean(0), None);
     }
 
+    #[test]
+    fn the_shortcut_takes_what_is_short() {
+        for text in [
+            "0",
+            "-17",
+            "0.5",
+            "100002.99",
+            "9999999999999999999",
+            "0.12345678901234567",
+        ] {
+            let short = Decimal::parse_short(text.as_bytes());
+            assert_eq!(short, Decimal::parse_any(text.as_bytes()).ok(), "{text}");
+            assert!(short.is_some(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn text_round_trips(units in -(LIMIT.cast_signed() - 1)..LIMIT.cast_signed()) {
@@ -496,6 +564,13 @@ mod tests {
         fn parse_agrees_with_integer_arithmetic(integer in 0_u64.., fraction in 0_u64..1_000_000_000_000_000_000) {
             let value = Decimal::parse(format!("{integer}.{fraction:018}").as_bytes()).unwrap();
             prop_assert_eq!(value.units(), i128::from(integer) * ONE + i128::from(fraction));
+        }
+
+        #[test]
+        fn short_numbers_are_read_as_any(text in "-?[0-9]{0,20}(\\.[0-9]{0,20})?|[-+0-9.eE]{0,24}") {
+            if let Some(value) = Decimal::parse_short(text.as_bytes()) {
+                prop_assert_eq!(Decimal::parse_any(text.as_bytes()), Ok(value));
+            }
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! The names things go by. Each is its own type, so that a subject cannot be passed where a meter is asked for.
 
+use crate::text::Text;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
@@ -54,11 +55,11 @@ pub enum TextError {
 }
 
 pub fn check_text(text: &str, rule: TextRule) -> Result<(), TextError> {
-    let chars = if text.len() <= rule.max_chars && text.is_ascii() {
-        text.len()
-    } else {
-        text.chars().take(rule.max_chars.saturating_add(1)).count()
-    };
+    if is_plain(text, rule) {
+        return Ok(());
+    }
+    // No more characters than bytes; and of a long text no more than needed are counted.
+    let chars = text.chars().take(rule.max_chars.saturating_add(1)).count();
     if chars < rule.min_chars || chars > rule.max_chars {
         return Err(TextError::Length {
             min: rule.min_chars,
@@ -67,10 +68,7 @@ pub fn check_text(text: &str, rule: TextRule) -> Result<(), TextError> {
     }
     let fits = match rule.alphabet {
         Alphabet::Name => {
-            text.bytes().next().is_none_or(|b| b.is_ascii_alphabetic())
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            text.bytes().next().is_none_or(|b| b.is_ascii_alphabetic()) && is_all(text, in_name)
         }
         Alphabet::Text => text.trim() == text && !text.chars().any(char::is_control),
     };
@@ -81,12 +79,38 @@ pub fn check_text(text: &str, rule: TextRule) -> Result<(), TextError> {
     }
 }
 
+/// Whether a text follows its rule in the way that nearly all do, for which bytes tell: it is printable ASCII.
+fn is_plain(text: &str, rule: TextRule) -> bool {
+    if !(rule.min_chars..=rule.max_chars).contains(&text.len()) {
+        return false;
+    }
+    let (Some(first), Some(last)) = (text.bytes().next(), text.bytes().next_back()) else {
+        return true;
+    };
+    match rule.alphabet {
+        Alphabet::Name => first.is_ascii_alphabetic() && is_all(text, in_name),
+        Alphabet::Text => {
+            first != b' ' && last != b' ' && is_all(text, |byte| (b' '..=b'~').contains(&byte))
+        }
+    }
+}
+
+fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+/// Looks at every byte, also past the first that fails: so the compiler takes many at a time.
+fn is_all(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, byte| all & allowed(byte))
+}
+
+/// The last number is how many bytes lie in place: most of what is seen, a UUID among them where one may stand.
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $min:literal..=$max:literal, $alphabet:ident) => {
+    ($(#[$doc:meta])* $name:ident, $min:literal..=$max:literal, $alphabet:ident, $in_place:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Box<str>);
+        pub struct $name(Text<$in_place>);
 
         impl $name {
             pub const RULE: TextRule = TextRule {
@@ -95,14 +119,14 @@ macro_rules! text_id {
                 alphabet: Alphabet::$alphabet,
             };
 
-            pub fn new(text: impl Into<Box<str>>) -> Result<Self, TextError> {
-                let text = text.into();
-                check_text(&text, Self::RULE)?;
-                Ok(Self(text))
+            pub fn new(text: impl AsRef<str>) -> Result<Self, TextError> {
+                let text = text.as_ref();
+                check_text(text, Self::RULE)?;
+                Ok(Self(text.into()))
             }
 
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
@@ -116,19 +140,19 @@ macro_rules! text_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0.into()
+                id.as_str().to_owned()
             }
         }
 
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
@@ -136,28 +160,29 @@ macro_rules! text_id {
 
 text_id! {
     /// A measurement's own id, chosen by its sender and unique within an organization.
-    MeasurementId, 1..=128, Text
+    MeasurementId, 1..=128, Text, 40
 }
 text_id! {
     /// What users call a meter; unique within an organization.
-    MeterName, 1..=80, Name
+    MeterName, 1..=80, Name, 24
 }
 text_id! {
     /// A value field or an attribute of a meter.
-    FieldName, 1..=64, Name
+    FieldName, 1..=64, Name, 24
 }
 text_id! {
     /// What is measured: account, device, asset, SIM product, page.
-    Subject, 1..=128, Text
+    Subject, 1..=128, Text, 40
 }
 text_id! {
     /// The text of an attribute; may be empty.
-    AttributeValue, 0..=256, Text
+    AttributeValue, 0..=256, Text, 24
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn names_are_checked_by_characters_not_bytes() {
@@ -184,5 +209,34 @@ mod tests {
         assert!(AttributeValue::new(" eu").is_err());
         assert!(AttributeValue::new("r".repeat(256)).is_ok());
         assert!(AttributeValue::new("r".repeat(257)).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// The shortcut lets nothing through that the rule, spelled out, would not.
+        #[test]
+        fn plain_texts_follow_the_rule(
+            text in prop_oneof!["[a-z ._-]{0,7}", "[ -~]{0,7}", "[a\\PC\t\u{7f}\u{a0}\u{85}]{0,7}"],
+            min_chars in 0_usize..3,
+            is_name in any::<bool>(),
+        ) {
+            let alphabet = if is_name { Alphabet::Name } else { Alphabet::Text };
+            let rule = TextRule { min_chars, max_chars: 5, alphabet };
+            let length = text.chars().count();
+            let fits = if is_name {
+                let mut chars = text.chars();
+                chars.next().is_none_or(|c| c.is_ascii_alphabetic())
+                    && chars.all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+            } else {
+                text.trim() == text && !text.contains(char::is_control)
+            };
+            let expected = if (min_chars..=5).contains(&length) {
+                if fits { Ok(()) } else { Err(TextError::Alphabet(alphabet)) }
+            } else {
+                Err(TextError::Length { min: min_chars, max: 5 })
+            };
+            prop_assert_eq!(check_text(&text, rule), expected);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod decimal;
 mod id;
 mod measurement;
 mod meter;
+mod text;
 mod time;
 mod window;
 

@@ -18,7 +18,12 @@ pub struct App {
     gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
     /// One for each query that may run at a time: queries hold memory for their groups.
     query_slots: Arc<Semaphore>,
+    /// One for each export that may run at a time. They wait for their clients, so that no query waits for them.
+    export_slots: Arc<Semaphore>,
 }
+
+/// Each holds a thread for as long as its client reads.
+const EXPORTS_MAX: usize = 4;
 
 /// Longest wait of a query for others to end.
 const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -30,6 +35,7 @@ impl App {
             engine,
             gates: Arc::default(),
             query_slots: Arc::new(Semaphore::new(2 * processors())),
+            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
         }
     }
 
@@ -43,14 +49,12 @@ impl App {
 
     /// Leave to run a query, or `overloaded` if others take too long.
     pub(crate) async fn query_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        let slot = Arc::clone(&self.query_slots).acquire_owned();
-        match tokio::time::timeout(QUERY_WAIT_MAX, slot).await {
-            Ok(slot) => slot.map_err(Fault::internal),
-            Err(_) => Err(Kind::Overloaded {
-                retry_after: QUERY_WAIT_MAX,
-            }
-            .into()),
-        }
+        slot_of(&self.query_slots).await
+    }
+
+    /// Leave to run an export, or `overloaded` if others take too long.
+    pub(crate) async fn export_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        slot_of(&self.export_slots).await
     }
 
     /// Runs work that may wait for a disk, away from the threads that serve connections.
@@ -83,6 +87,17 @@ impl App {
         self.control
             .store()
             .find_by_key::<Meter>(organization, "name", name)
+    }
+}
+
+async fn slot_of(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Fault> {
+    let slot = Arc::clone(slots).acquire_owned();
+    match tokio::time::timeout(QUERY_WAIT_MAX, slot).await {
+        Ok(slot) => slot.map_err(Fault::internal),
+        Err(_) => Err(Kind::Overloaded {
+            retry_after: QUERY_WAIT_MAX,
+        }
+        .into()),
     }
 }
 

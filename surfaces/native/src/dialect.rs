@@ -204,9 +204,8 @@ impl Retry {
         Self {
             class: kind.entry().advice.code(),
             // Rounded up: a client that waits as told must not come too early.
-            after_ms: wait.map(|wait| {
-                u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-            }),
+            after_ms: wait
+                .map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
         }
     }
 }

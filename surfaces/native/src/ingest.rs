@@ -3,18 +3,25 @@
 //! A row that cannot be stored keeps the list of its problems, so that a batch can be refused with all of them
 //! (`on_error=abort`) or stored without the bad rows (`on_error=skip`).
 
-use jiter::{Jiter, Peek};
+mod scan;
+
+use jiter::Peek;
 use meterd_fault::{Format, JsonType, Kind, Problem, Resource, Rule};
 use meterd_http::fields::{text_rule, time_rule};
-use meterd_http::json::{check_utf8, child, malformed};
+use meterd_http::json::{check_utf8, child};
 use meterd_model::{
     AttributeValue, Decimal, DecimalError, FieldName, Measurement, MeasurementId, MeterDefinition,
-    MeterId, Subject, Timestamp,
+    MeterId, Subject, TextError, Timestamp,
 };
+use scan::Scanner;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Most measurements in one request.
 pub(crate) const ROWS_MAX: usize = 10_000;
+/// Bytes of a row with few fields; room is made for as many rows as a body of them would have.
+const ROW_BYTES_TYPICAL: usize = 160;
 /// Most problems noted of one row; the rest follow from them more often than not.
 const ROW_PROBLEMS_MAX: usize = 20;
 /// Problems noted of all rows of a batch together; past it each bad row keeps its first.
@@ -22,41 +29,65 @@ const BATCH_PROBLEMS_MAX: usize = 2_000;
 /// How far ahead of the server's clock a measurement may be: the widest zone confusion, and some more.
 pub(crate) const FUTURE_MAX: Duration = Duration::from_hours(24);
 
-const MEMBERS: [&str; 7] = [
-    "id",
-    "meter",
-    "subject",
-    "time",
-    "end_time",
-    "values",
-    "attributes",
-];
-
-/// A meter as ingest needs it.
+/// Where a batch finds the meters that its rows name.
 pub(crate) trait Meters {
-    fn meter(&mut self, name: &str) -> Option<(MeterId, &MeterDefinition)>;
+    /// Asked once a batch for each name.
+    fn meter(&self, name: &str) -> Option<MeterFields>;
 }
 
-/// One row of a batch: a measurement, or why it is none.
+/// A meter as rows are checked against it.
+#[derive(Debug)]
+pub(crate) struct MeterFields {
+    id: MeterId,
+    values: FieldNames,
+    attributes: FieldNames,
+}
+
+impl MeterFields {
+    pub(crate) fn of(id: MeterId, definition: &MeterDefinition) -> Self {
+        Self {
+            id,
+            values: FieldNames::of(definition.values.keys()),
+            attributes: FieldNames::of(definition.attributes.iter()),
+        }
+    }
+}
+
+/// The rows of a batch: those that are measurements, and why the others are none.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Rows {
+    pub(crate) measurements: Vec<Measurement>,
+    /// In the order of the batch.
+    pub(crate) rejected: Vec<RejectedRow>,
+}
+
 #[derive(Debug, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct RejectedRow {
+    /// Position in the batch.
+    pub(crate) index: usize,
     /// As sent, if it could be read at all.
     pub(crate) id: Option<String>,
-    pub(crate) outcome: Result<Measurement, Vec<Problem>>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Rows {
+    fn count(&self) -> usize {
+        self.measurements.len() + self.rejected.len()
+    }
+
+    /// Positions in the batch of the measurements.
+    pub(crate) fn measurement_indexes(&self) -> impl Iterator<Item = usize> {
+        let mut rejected = self.rejected.iter().map(|row| row.index).peekable();
+        (0..self.count()).filter(move |index| rejected.next_if_eq(index).is_none())
+    }
 }
 
 /// Reads `{"measurements":[…]}`.
-pub(crate) fn read_json(
-    bytes: &[u8],
-    meters: &mut dyn Meters,
-    now: Timestamp,
-) -> Result<Vec<Row>, Kind> {
-    check_utf8(bytes)?;
-    let broken = |e: jiter::JiterError| malformed(&e, bytes);
-    let mut jiter = Jiter::new(bytes);
-    if jiter.peek().map_err(broken)? != Peek::Object {
-        jiter.next_skip().map_err(broken)?;
-        jiter.finish().map_err(broken)?;
+pub(crate) fn read_json(bytes: &[u8], meters: &dyn Meters, now: Timestamp) -> Result<Rows, Kind> {
+    let mut json = Scanner::new(check_utf8(bytes)?);
+    if json.peek()? != Peek::Object {
+        json.skip()?;
+        json.finish()?;
         return Err(refuse(
             "",
             Rule::Type {
@@ -64,18 +95,18 @@ pub(crate) fn read_json(
             },
         ));
     }
-    let mut batch = BatchReader::new(meters, now);
     let mut rows = None;
     let mut problems = Vec::new();
-    let mut key = jiter.known_object().map_err(broken)?.map(str::to_owned);
+    let mut key = json.object()?;
     while let Some(name) = key {
-        match name.as_str() {
+        match name.as_ref() {
             "measurements" if rows.is_none() => {
-                rows = Some(read_rows(&mut jiter, bytes, &mut batch, &mut problems)?);
+                let batch = BatchReader::new("/measurements", bytes.len(), meters, now);
+                rows = Some(read_rows(&mut json, batch, &mut problems)?);
             }
             "measurements" => {
                 problems.push(Problem::body("/measurements", Rule::Unique));
-                jiter.next_skip().map_err(broken)?;
+                json.skip()?;
             }
             _ => {
                 if problems.len() < ROW_PROBLEMS_MAX {
@@ -86,12 +117,12 @@ pub(crate) fn read_json(
                         },
                     ));
                 }
-                jiter.next_skip().map_err(broken)?;
+                json.skip()?;
             }
         }
-        key = jiter.next_key().map_err(broken)?.map(str::to_owned);
+        key = json.next_key()?;
     }
-    jiter.finish().map_err(broken)?;
+    json.finish()?;
     if rows.is_none() && problems.is_empty() {
         problems.push(Problem::body("/measurements", Rule::Required));
     }
@@ -102,41 +133,36 @@ pub(crate) fn read_json(
     }
 }
 
-fn read_rows(
-    jiter: &mut Jiter<'_>,
-    bytes: &[u8],
-    batch: &mut BatchReader<'_>,
+fn read_rows<'b>(
+    json: &mut Scanner<'b>,
+    mut batch: BatchReader<'_, 'b>,
     problems: &mut Vec<Problem>,
-) -> Result<Vec<Row>, Kind> {
-    const POINTER: &str = "/measurements";
-    let broken = |e: jiter::JiterError| malformed(&e, bytes);
-    if jiter.peek().map_err(broken)? != Peek::Array {
-        jiter.next_skip().map_err(broken)?;
+) -> Result<Rows, Kind> {
+    if json.peek()? != Peek::Array {
+        json.skip()?;
         problems.push(Problem::body(
-            POINTER,
+            batch.pointer,
             Rule::Type {
                 expected: JsonType::Array,
             },
         ));
-        return Ok(Vec::new());
+        return Ok(Rows::default());
     }
-    let mut rows = Vec::new();
     let mut count = 0_usize;
-    let mut next = jiter.known_array().map_err(broken)?;
+    let mut next = json.array()?;
     while let Some(peek) = next {
         if count < ROWS_MAX {
-            let pointer = format!("{POINTER}/{count}");
-            rows.push(batch.read_row(jiter, peek, &pointer, bytes)?);
+            batch.read_row(json, peek)?;
         } else {
-            jiter.known_skip(peek).map_err(broken)?;
+            json.skip()?;
         }
         count += 1;
-        next = jiter.array_step().map_err(broken)?;
+        next = json.next_item()?;
     }
     if !(1..=ROWS_MAX).contains(&count) {
-        problems.push(count_problem(POINTER));
+        problems.push(count_problem(batch.pointer));
     }
-    Ok(rows)
+    Ok(batch.rows)
 }
 
 fn count_problem(pointer: &str) -> Problem {
@@ -161,25 +187,23 @@ pub(crate) enum BrokenLines {
 /// Reads one measurement a line (`application/x-ndjson`). Empty lines do not count.
 pub(crate) fn read_ndjson(
     bytes: &[u8],
-    meters: &mut dyn Meters,
+    meters: &dyn Meters,
     now: Timestamp,
     broken_lines: BrokenLines,
-) -> Result<Vec<Row>, Kind> {
-    let mut batch = BatchReader::new(meters, now);
-    let mut rows = Vec::new();
+) -> Result<Rows, Kind> {
+    let mut batch = BatchReader::new("", bytes.len(), meters, now);
     let lines = bytes
         .split(|byte| *byte == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.trim_ascii().is_empty());
     for (line_index, line) in lines {
-        if rows.len() == ROWS_MAX {
+        if batch.rows.count() == ROWS_MAX {
             return Err(Kind::Invalid {
                 problems: vec![count_problem("")],
             });
         }
-        let pointer = format!("/{}", rows.len());
-        match batch.read_line(line, &pointer) {
-            Ok(row) => rows.push(row),
+        match batch.read_line(line) {
+            Ok(()) => {}
             Err(Kind::BodyMalformed { reason, column, .. }) => {
                 let line_number = line_index as u64 + 1;
                 if broken_lines == BrokenLines::Refuse {
@@ -190,26 +214,20 @@ pub(crate) fn read_ndjson(
                     });
                 }
                 let text = format!("is not JSON: {reason} at line {line_number}, column {column}");
-                rows.push(Row {
-                    id: None,
-                    outcome: Err(vec![Problem::body(
-                        pointer,
-                        Rule::Other {
-                            code: "json",
-                            text: text.into(),
-                        },
-                    )]),
+                batch.reject_line(Rule::Other {
+                    code: "json",
+                    text: text.into(),
                 });
             }
             Err(kind) => return Err(kind),
         }
     }
-    if rows.is_empty() {
+    if batch.rows.count() == 0 {
         return Err(Kind::Invalid {
             problems: vec![count_problem("")],
         });
     }
-    Ok(rows)
+    Ok(batch.rows)
 }
 
 fn refuse(pointer: &str, rule: Rule) -> Kind {
@@ -218,70 +236,181 @@ fn refuse(pointer: &str, rule: Rule) -> Kind {
     }
 }
 
-/// What the rows of one batch are read with.
-struct BatchReader<'m> {
-    meters: &'m mut dyn Meters,
-    now: Timestamp,
+/// Reads the rows of one batch. What rows have in common is found once: nearly all name the same meter and fields.
+struct BatchReader<'m, 'b> {
+    /// Of the list of rows.
+    pointer: &'static str,
+    meters: BatchMeters<'m, 'b>,
+    /// No row may be later.
+    latest: Timestamp,
     problems_noted: usize,
+    row: RowReader<'b>,
+    rows: Rows,
 }
 
-impl<'m> BatchReader<'m> {
-    fn new(meters: &'m mut dyn Meters, now: Timestamp) -> Self {
+impl<'m, 'b> BatchReader<'m, 'b> {
+    fn new(
+        pointer: &'static str,
+        body_bytes: usize,
+        meters: &'m dyn Meters,
+        now: Timestamp,
+    ) -> Self {
+        let rows_expected = (body_bytes / ROW_BYTES_TYPICAL).min(ROWS_MAX);
         Self {
-            meters,
-            now,
+            pointer,
+            meters: BatchMeters::new(meters),
+            latest: now.saturating_add(FUTURE_MAX),
             problems_noted: 0,
+            row: RowReader::new(pointer),
+            rows: Rows {
+                measurements: Vec::with_capacity(rows_expected),
+                rejected: Vec::new(),
+            },
         }
     }
 
-    fn read_line(&mut self, line: &[u8], pointer: &str) -> Result<Row, Kind> {
-        check_utf8(line)?;
-        let mut jiter = Jiter::new(line);
-        let peek = jiter.peek().map_err(|e| malformed(&e, line))?;
-        let row = self.read_row(&mut jiter, peek, pointer, line)?;
-        jiter.finish().map_err(|e| malformed(&e, line))?;
-        Ok(row)
+    fn read_row(&mut self, json: &mut Scanner<'b>, peek: Peek) -> Result<(), Kind> {
+        self.start_row();
+        self.row.read(json, peek)?;
+        self.finish_row();
+        Ok(())
     }
 
-    fn read_row(
-        &mut self,
-        jiter: &mut Jiter<'_>,
-        peek: Peek,
-        pointer: &str,
-        bytes: &[u8],
-    ) -> Result<Row, Kind> {
+    fn read_line(&mut self, line: &'b [u8]) -> Result<(), Kind> {
+        let mut json = Scanner::new(check_utf8(line)?);
+        let peek = json.peek()?;
+        self.start_row();
+        self.row.read(&mut json, peek)?;
+        json.finish()?;
+        self.finish_row();
+        Ok(())
+    }
+
+    fn start_row(&mut self) {
         let left = BATCH_PROBLEMS_MAX.saturating_sub(self.problems_noted);
-        let mut reader = RowReader {
-            pointer,
-            bytes,
-            problems: Vec::new(),
-            problems_max: left.clamp(1, ROW_PROBLEMS_MAX),
-        };
-        let raw = reader.raw(jiter, peek)?;
-        let id = raw.id.clone();
-        let measurement = reader.check(raw, self.meters, self.now);
-        self.problems_noted += reader.problems.len();
-        let outcome = match measurement {
-            Some(measurement) if reader.problems.is_empty() => Ok(measurement),
-            _ => Err(reader.problems),
-        };
-        Ok(Row { id, outcome })
+        self.row
+            .start(self.rows.count(), left.clamp(1, ROW_PROBLEMS_MAX));
+    }
+
+    fn finish_row(&mut self) {
+        let measurement = self.row.check(&mut self.meters, self.latest);
+        let problems = std::mem::take(&mut self.row.problems);
+        match measurement {
+            Some(measurement) if problems.is_empty() => self.rows.measurements.push(measurement),
+            _ => {
+                self.problems_noted += problems.len();
+                let id = self.row.raw.id.take().map(Cow::into_owned);
+                self.reject(id, problems);
+            }
+        }
+    }
+
+    fn reject_line(&mut self, rule: Rule) {
+        let pointer = format!("{}/{}", self.pointer, self.rows.count());
+        self.reject(None, vec![Problem::body(pointer, rule)]);
+    }
+
+    fn reject(&mut self, id: Option<String>, problems: Vec<Problem>) {
+        let index = self.rows.count();
+        self.rows.rejected.push(RejectedRow {
+            index,
+            id,
+            problems,
+        });
     }
 }
 
-/// A row as it was sent.
-#[derive(Default)]
-struct RawRow {
-    is_object: bool,
-    seen: [bool; MEMBERS.len()],
-    id: Option<String>,
-    meter: Option<String>,
-    subject: Option<String>,
-    time: Option<String>,
-    end_time: Option<String>,
-    values: Option<Vec<(String, RawValue)>>,
-    /// Null counts as absent, but its name is taken.
-    attributes: Vec<(String, Option<String>)>,
+/// The meters that a batch has named so far.
+struct BatchMeters<'m, 'b> {
+    source: &'m dyn Meters,
+    found: Vec<Option<MeterFields>>,
+    places: HashMap<Cow<'b, str>, usize>,
+    /// The place of the meter that the row before named.
+    last: Option<(Cow<'b, str>, usize)>,
+}
+
+impl<'m, 'b> BatchMeters<'m, 'b> {
+    fn new(source: &'m dyn Meters) -> Self {
+        Self {
+            source,
+            found: Vec::new(),
+            places: HashMap::new(),
+            last: None,
+        }
+    }
+
+    #[expect(clippy::ptr_arg, reason = "a borrowed name is kept as one")]
+    fn get(&mut self, name: &Cow<'b, str>) -> Option<&mut MeterFields> {
+        let place = match &self.last {
+            Some((last, place)) if last == name => *place,
+            _ => self.place(name),
+        };
+        self.found.get_mut(place)?.as_mut()
+    }
+
+    #[expect(clippy::ptr_arg, reason = "a borrowed name is kept as one")]
+    fn place(&mut self, name: &Cow<'b, str>) -> usize {
+        let place = *self.places.entry(name.clone()).or_insert_with(|| {
+            self.found.push(self.source.meter(name));
+            self.found.len() - 1
+        });
+        self.last = Some((name.clone(), place));
+        place
+    }
+}
+
+/// The names of a meter's values, or of its attributes.
+#[derive(Debug)]
+struct FieldNames {
+    /// Sorted.
+    names: Vec<FieldName>,
+    /// Of each name the last row that used it, counted from 1.
+    used_in: Vec<usize>,
+}
+
+/// What a name in a row stands for.
+enum Named {
+    /// The field at this place, counted in the order of names.
+    Field(usize),
+    /// A field that the row has named before.
+    Again,
+    Unknown,
+}
+
+impl FieldNames {
+    fn of<'a>(names: impl Iterator<Item = &'a FieldName>) -> Self {
+        let names: Vec<_> = names.cloned().collect();
+        Self {
+            used_in: vec![0; names.len()],
+            names,
+        }
+    }
+
+    fn take(&mut self, name: &str, row_index: usize) -> Named {
+        let row = row_index + 1;
+        let Some(place) = self.names.iter().position(|known| known.as_str() == name) else {
+            return Named::Unknown;
+        };
+        match self.used_in.get_mut(place) {
+            Some(last) if *last != row => {
+                *last = row;
+                Named::Field(place)
+            }
+            _ => Named::Again,
+        }
+    }
+
+    fn at(&self, place: usize) -> Option<FieldName> {
+        self.names.get(place).cloned()
+    }
+}
+
+/// A field that a row has.
+struct Given<'b, V> {
+    name: Cow<'b, str>,
+    value: V,
+    /// Place of the field among the meter's, once the meter is known.
+    place: usize,
 }
 
 enum RawValue {
@@ -292,123 +421,195 @@ enum RawValue {
     Bad,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Id,
+    Meter,
+    Subject,
+    Time,
+    EndTime,
+    Values,
+    Attributes,
+}
+
+impl Member {
+    const NAMES: [&str; 7] = [
+        "id",
+        "meter",
+        "subject",
+        "time",
+        "end_time",
+        "values",
+        "attributes",
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "id" => Self::Id,
+            "meter" => Self::Meter,
+            "subject" => Self::Subject,
+            "time" => Self::Time,
+            "end_time" => Self::EndTime,
+            "values" => Self::Values,
+            "attributes" => Self::Attributes,
+            _ => return None,
+        })
+    }
+
+    /// One bit of its own.
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    fn pointer(self) -> &'static str {
+        match self {
+            Self::Id => "/id",
+            Self::Meter => "/meter",
+            Self::Subject => "/subject",
+            Self::Time => "/time",
+            Self::EndTime => "/end_time",
+            Self::Values => "/values",
+            Self::Attributes => "/attributes",
+        }
+    }
+}
+
+/// A row as it was sent, its fields aside.
+#[derive(Default)]
+struct RawRow<'b> {
+    is_object: bool,
+    has_values: bool,
+    id: Option<Cow<'b, str>>,
+    meter: Option<Cow<'b, str>>,
+    subject: Option<Cow<'b, str>>,
+    time: Option<Cow<'b, str>>,
+    end_time: Option<Cow<'b, str>>,
+}
+
 /// The beginning of a member that should be an object.
-enum Start {
+enum Start<'b> {
     Object {
-        first_key: Option<String>,
+        first_key: Option<Cow<'b, str>>,
     },
     /// Null, or of another type, which is noted.
     Absent,
 }
 
-struct RowReader<'a> {
-    pointer: &'a str,
-    bytes: &'a [u8],
+/// Reads one row after the other, in the same buffers.
+struct RowReader<'b> {
+    list_pointer: &'static str,
+    index: usize,
+    raw: RawRow<'b>,
+    values: Vec<Given<'b, RawValue>>,
+    /// Null counts as absent, but its name is taken.
+    attributes: Vec<Given<'b, Option<Cow<'b, str>>>>,
     problems: Vec<Problem>,
     problems_max: usize,
 }
 
-impl RowReader<'_> {
-    fn note(&mut self, member: &str, rule: Rule) {
-        if self.problems.len() < self.problems_max {
-            self.problems
-                .push(Problem::body(format!("{}{member}", self.pointer), rule));
+impl<'b> RowReader<'b> {
+    fn new(list_pointer: &'static str) -> Self {
+        Self {
+            list_pointer,
+            index: 0,
+            raw: RawRow::default(),
+            values: Vec::new(),
+            attributes: Vec::new(),
+            problems: Vec::new(),
+            problems_max: 0,
         }
     }
 
-    fn broken(&self, error: &jiter::JiterError) -> Kind {
-        malformed(error, self.bytes)
+    fn start(&mut self, index: usize, problems_max: usize) {
+        self.index = index;
+        self.raw = RawRow::default();
+        self.values.clear();
+        self.attributes.clear();
+        self.problems.clear();
+        self.problems_max = problems_max;
     }
 
-    fn raw(&mut self, jiter: &mut Jiter<'_>, peek: Peek) -> Result<RawRow, Kind> {
-        let mut raw = RawRow::default();
+    fn note(&mut self, member: &str, rule: Rule) {
+        if self.problems.len() < self.problems_max {
+            self.problems
+                .push(Problem::body(self.pointer(member), rule));
+        }
+    }
+
+    fn pointer(&self, member: &str) -> String {
+        format!("{}/{}{member}", self.list_pointer, self.index)
+    }
+
+    fn read(&mut self, json: &mut Scanner<'b>, peek: Peek) -> Result<(), Kind> {
         if peek != Peek::Object {
-            jiter.known_skip(peek).map_err(|e| self.broken(&e))?;
+            json.skip()?;
             self.note(
                 "",
                 Rule::Type {
                     expected: JsonType::Object,
                 },
             );
-            return Ok(raw);
+            return Ok(());
         }
-        raw.is_object = true;
-        let mut key = self.member(jiter.known_object())?;
-        while let Some(found) = key {
-            match found {
-                Ok(index) => {
-                    let seen = raw.seen.get_mut(index);
-                    if seen.is_some_and(|seen| std::mem::replace(seen, true)) {
-                        self.note(&format!("/{}", name_of(index)), Rule::Unique);
-                        jiter.next_skip().map_err(|e| self.broken(&e))?;
-                    } else {
-                        self.read_member(jiter, index, &mut raw)?;
-                    }
+        self.raw.is_object = true;
+        let mut seen = 0_u8;
+        let mut key = json.object()?;
+        while let Some(name) = key {
+            match Member::named(&name) {
+                Some(member) if seen & member.bit() == 0 => {
+                    seen |= member.bit();
+                    self.read_member(json, member)?;
                 }
-                Err(name) => {
+                Some(member) => {
+                    self.note(member.pointer(), Rule::Unique);
+                    json.skip()?;
+                }
+                None => {
                     self.note(
                         &child("", &meterd_fault::quote(&name)),
                         Rule::UnknownField {
-                            known: MEMBERS.map(str::to_owned).to_vec(),
+                            known: Member::NAMES.map(str::to_owned).to_vec(),
                         },
                     );
-                    jiter.next_skip().map_err(|e| self.broken(&e))?;
+                    json.skip()?;
                 }
             }
-            key = self.member(jiter.next_key())?;
+            key = json.next_key()?;
         }
-        Ok(raw)
+        Ok(())
     }
 
-    /// The index of a known member, or the name of an unknown one.
-    fn member(
-        &self,
-        key: Result<Option<&str>, jiter::JiterError>,
-    ) -> Result<Option<Result<usize, String>>, Kind> {
-        let key = key.map_err(|e| self.broken(&e))?;
-        Ok(key.map(|name| {
-            MEMBERS
-                .iter()
-                .position(|member| *member == name)
-                .ok_or_else(|| name.to_owned())
-        }))
-    }
-
-    fn read_member(
-        &mut self,
-        jiter: &mut Jiter<'_>,
-        index: usize,
-        raw: &mut RawRow,
-    ) -> Result<(), Kind> {
-        let member = name_of(index);
+    fn read_member(&mut self, json: &mut Scanner<'b>, member: Member) -> Result<(), Kind> {
+        let pointer = || member.pointer().to_owned();
         match member {
-            "id" => raw.id = self.string(jiter, "/id")?,
-            "meter" => raw.meter = self.string(jiter, "/meter")?,
-            "subject" => raw.subject = self.string(jiter, "/subject")?,
-            "time" => raw.time = self.string(jiter, "/time")?,
-            "end_time" => raw.end_time = self.string(jiter, "/end_time")?,
-            "values" => raw.values = self.values(jiter)?,
-            _ => raw.attributes = self.attributes(jiter)?,
+            Member::Id => self.raw.id = self.string(json, pointer)?,
+            Member::Meter => self.raw.meter = self.string(json, pointer)?,
+            Member::Subject => self.raw.subject = self.string(json, pointer)?,
+            Member::Time => self.raw.time = self.string(json, pointer)?,
+            Member::EndTime => self.raw.end_time = self.string(json, pointer)?,
+            Member::Values => self.raw.has_values = self.values(json)?,
+            Member::Attributes => self.attributes(json)?,
         }
         Ok(())
     }
 
     /// A string; null counts as absent.
-    fn string(&mut self, jiter: &mut Jiter<'_>, member: &str) -> Result<Option<String>, Kind> {
-        let peek = jiter.peek().map_err(|e| self.broken(&e))?;
+    fn string(
+        &mut self,
+        json: &mut Scanner<'b>,
+        member: impl FnOnce() -> String,
+    ) -> Result<Option<Cow<'b, str>>, Kind> {
+        let peek = json.peek()?;
         match peek {
-            Peek::String => {
-                let text = jiter.known_str().map_err(|e| self.broken(&e))?;
-                Ok(Some(text.to_owned()))
-            }
+            Peek::String => Ok(Some(json.string()?)),
             Peek::Null => {
-                jiter.known_null().map_err(|e| self.broken(&e))?;
+                json.null()?;
                 Ok(None)
             }
-            other => {
-                jiter.known_skip(other).map_err(|e| self.broken(&e))?;
+            _ => {
+                json.skip()?;
                 self.note(
-                    member,
+                    &member(),
                     Rule::Type {
                         expected: JsonType::String,
                     },
@@ -419,21 +620,19 @@ impl RowReader<'_> {
     }
 
     /// Starts an object member.
-    fn object(&mut self, jiter: &mut Jiter<'_>, member: &str) -> Result<Start, Kind> {
-        let peek = jiter.peek().map_err(|e| self.broken(&e))?;
+    fn object(&mut self, json: &mut Scanner<'b>, member: &str) -> Result<Start<'b>, Kind> {
+        let peek = json.peek()?;
         match peek {
             Peek::Object => {
-                let first = jiter.known_object().map_err(|e| self.broken(&e))?;
-                Ok(Start::Object {
-                    first_key: first.map(str::to_owned),
-                })
+                let first_key = json.object()?;
+                Ok(Start::Object { first_key })
             }
             Peek::Null => {
-                jiter.known_null().map_err(|e| self.broken(&e))?;
+                json.null()?;
                 Ok(Start::Absent)
             }
-            other => {
-                jiter.known_skip(other).map_err(|e| self.broken(&e))?;
+            _ => {
+                json.skip()?;
                 self.note(
                     member,
                     Rule::Type {
@@ -445,42 +644,35 @@ impl RowReader<'_> {
         }
     }
 
-    fn values(&mut self, jiter: &mut Jiter<'_>) -> Result<Option<Vec<(String, RawValue)>>, Kind> {
-        let Start::Object { first_key: mut key } = self.object(jiter, "/values")? else {
-            return Ok(None);
+    /// Whether there are values at all.
+    fn values(&mut self, json: &mut Scanner<'b>) -> Result<bool, Kind> {
+        let Start::Object { first_key: mut key } = self.object(json, "/values")? else {
+            return Ok(false);
         };
-        let mut values = Vec::new();
         while let Some(name) = key {
-            let value = self.value(jiter, &name)?;
-            values.push((name, value));
-            key = jiter
-                .next_key()
-                .map_err(|e| self.broken(&e))?
-                .map(str::to_owned);
+            let value = self.value(json, &name)?;
+            self.values.push(Given {
+                name,
+                value,
+                place: 0,
+            });
+            key = json.next_key()?;
         }
-        Ok(Some(values))
+        Ok(true)
     }
 
     /// A number, or a string that holds one, for clients whose numbers are binary. Null counts as absent.
-    fn value(&mut self, jiter: &mut Jiter<'_>, name: &str) -> Result<RawValue, Kind> {
-        let peek = jiter.peek().map_err(|e| self.broken(&e))?;
+    fn value(&mut self, json: &mut Scanner<'b>, name: &str) -> Result<RawValue, Kind> {
+        let peek = json.peek()?;
         let parsed = match peek {
             Peek::Null => {
-                jiter.known_null().map_err(|e| self.broken(&e))?;
+                json.null()?;
                 return Ok(RawValue::Absent);
             }
-            Peek::String => {
-                let text = jiter.known_str().map_err(|e| self.broken(&e))?;
-                Decimal::parse(text.as_bytes())
-            }
-            peek if peek.is_num() => {
-                let text = jiter
-                    .known_number_bytes(peek)
-                    .map_err(|e| malformed(&e, self.bytes))?;
-                Decimal::parse(text)
-            }
-            other => {
-                jiter.known_skip(other).map_err(|e| self.broken(&e))?;
+            Peek::String => Decimal::parse(json.string()?.as_bytes()),
+            peek if peek.is_num() => Decimal::parse(&json.number(peek)?),
+            _ => {
+                json.skip()?;
                 self.note(
                     &child("/values", name),
                     Rule::Type {
@@ -499,42 +691,54 @@ impl RowReader<'_> {
         }
     }
 
-    fn attributes(&mut self, jiter: &mut Jiter<'_>) -> Result<Vec<(String, Option<String>)>, Kind> {
-        let Start::Object { first_key: mut key } = self.object(jiter, "/attributes")? else {
-            return Ok(Vec::new());
+    fn attributes(&mut self, json: &mut Scanner<'b>) -> Result<(), Kind> {
+        let Start::Object { first_key: mut key } = self.object(json, "/attributes")? else {
+            return Ok(());
         };
-        let mut attributes = Vec::new();
         while let Some(name) = key {
-            let member = child("/attributes", &name);
-            let value = self.string(jiter, &member)?;
-            attributes.push((name, value));
-            key = jiter
-                .next_key()
-                .map_err(|e| self.broken(&e))?
-                .map(str::to_owned);
+            let value = self.string(json, || child("/attributes", &name))?;
+            self.attributes.push(Given {
+                name,
+                value,
+                place: 0,
+            });
+            key = json.next_key()?;
         }
-        Ok(attributes)
+        Ok(())
     }
 
     /// The measurement that a row means; `None` only with problems noted.
     fn check(
         &mut self,
-        raw: RawRow,
-        meters: &mut dyn Meters,
-        now: Timestamp,
+        meters: &mut BatchMeters<'_, 'b>,
+        latest: Timestamp,
+    ) -> Option<Measurement> {
+        let raw = std::mem::take(&mut self.raw);
+        let measurement = self.check_raw(&raw, meters, latest);
+        self.raw = raw;
+        measurement
+    }
+
+    fn check_raw(
+        &mut self,
+        raw: &RawRow<'b>,
+        meters: &mut BatchMeters<'_, 'b>,
+        latest: Timestamp,
     ) -> Option<Measurement> {
         if !raw.is_object {
             return None;
         }
-        let id = self.text("/id", raw.id, MeasurementId::new);
-        let subject = self.text("/subject", raw.subject, Subject::new);
+        let id = self.text("/id", raw.id.as_deref(), |text| MeasurementId::new(text));
+        let subject = self.text("/subject", raw.subject.as_deref(), |text| {
+            Subject::new(text)
+        });
         let time = self
-            .required("/time", raw.time)
-            .and_then(|text| self.time("/time", &text, now));
-        let end_time = match raw.end_time {
+            .required("/time", raw.time.as_ref())
+            .and_then(|text| self.time("/time", text, latest));
+        let end_time = match &raw.end_time {
             None => None,
             Some(text) => {
-                let end_time = self.time("/end_time", &text, now);
+                let end_time = self.time("/end_time", text, latest);
                 if let (Some(start), Some(end)) = (time, end_time)
                     && end <= start
                 {
@@ -549,8 +753,8 @@ impl RowReader<'_> {
                 end_time
             }
         };
-        let name = self.required("/meter", raw.meter)?;
-        let Some((meter, definition)) = meters.meter(&name) else {
+        let name = self.required("/meter", raw.meter.as_ref())?;
+        let Some(meter) = meters.get(name) else {
             self.note(
                 "/meter",
                 Rule::UnknownReference {
@@ -559,52 +763,12 @@ impl RowReader<'_> {
             );
             return None;
         };
-        if raw.values.is_none() && !definition.values.is_empty() {
-            self.missing("/values");
-        }
-        let values = self.fields(
-            "/values",
-            raw.values.unwrap_or_default(),
-            &definition.values.keys().collect::<Vec<_>>(),
-        );
-        let values: Vec<_> = values
-            .into_iter()
-            .filter_map(|(name, value)| match value {
-                RawValue::Decimal(decimal) => Some((name, decimal)),
-                RawValue::Absent | RawValue::Bad => None,
-            })
-            .collect();
-        if values.is_empty() && !definition.values.is_empty() && self.problems.is_empty() {
-            self.note(
-                "/values",
-                Rule::Count {
-                    min: 1,
-                    max: definition.values.len() as u64,
-                },
-            );
-        }
-        let attributes = self.fields(
-            "/attributes",
-            raw.attributes,
-            &definition.attributes.iter().collect::<Vec<_>>(),
-        );
-        let attributes: Vec<_> = attributes
-            .into_iter()
-            .filter_map(|(name, text)| {
-                let text = text?;
-                match AttributeValue::new(text) {
-                    Ok(text) => Some((name, text)),
-                    Err(error) => {
-                        self.note(&child("/attributes", name.as_str()), text_rule(error));
-                        None
-                    }
-                }
-            })
-            .collect();
+        let values = self.check_values(raw, &mut meter.values);
+        let attributes = self.check_attributes(&mut meter.attributes);
         Some(
             Measurement {
                 id: id?,
-                meter,
+                meter: meter.id,
                 subject: subject?,
                 time: time?,
                 end_time,
@@ -615,8 +779,76 @@ impl RowReader<'_> {
         )
     }
 
+    fn check_values(
+        &mut self,
+        raw: &RawRow<'_>,
+        known: &mut FieldNames,
+    ) -> Vec<(FieldName, Decimal)> {
+        if !raw.has_values && !known.names.is_empty() {
+            self.missing("/values");
+        }
+        let mut given = std::mem::take(&mut self.values);
+        self.sort_out("/values", &mut given, known);
+        let mut values = Vec::with_capacity(given.len());
+        values.extend(given.iter().filter_map(|field| match field.value {
+            RawValue::Decimal(decimal) => Some((known.at(field.place)?, decimal)),
+            RawValue::Absent | RawValue::Bad => None,
+        }));
+        self.values = given;
+        if values.is_empty() && !known.names.is_empty() && self.problems.is_empty() {
+            self.note(
+                "/values",
+                Rule::Count {
+                    min: 1,
+                    max: known.names.len() as u64,
+                },
+            );
+        }
+        values
+    }
+
+    fn check_attributes(&mut self, known: &mut FieldNames) -> Vec<(FieldName, AttributeValue)> {
+        let mut given = std::mem::take(&mut self.attributes);
+        self.sort_out("/attributes", &mut given, known);
+        let mut attributes = Vec::with_capacity(given.len());
+        for field in &given {
+            let (Some(name), Some(text)) = (known.at(field.place), &field.value) else {
+                continue;
+            };
+            match AttributeValue::new(text) {
+                Ok(text) => attributes.push((name, text)),
+                Err(error) => self.note(&child("/attributes", &field.name), text_rule(error)),
+            }
+        }
+        self.attributes = given;
+        attributes
+    }
+
+    /// Takes out the names that the meter does not have or that are given twice.
+    fn sort_out<V>(&mut self, member: &str, given: &mut Vec<Given<'_, V>>, known: &mut FieldNames) {
+        given.retain_mut(|field| match known.take(&field.name, self.index) {
+            Named::Field(place) => {
+                field.place = place;
+                true
+            }
+            Named::Again => {
+                self.note(&child(member, &field.name), Rule::Unique);
+                false
+            }
+            Named::Unknown => {
+                self.note(
+                    &child(member, &meterd_fault::quote(&field.name)),
+                    Rule::UnknownField {
+                        known: known.names.iter().map(ToString::to_string).collect(),
+                    },
+                );
+                false
+            }
+        });
+    }
+
     fn missing(&mut self, member: &str) {
-        let pointer = format!("{}{member}", self.pointer);
+        let pointer = self.pointer(member);
         let refused = self.problems.iter().any(
             |p| matches!(&p.location, meterd_fault::Location::Body(known) if *known == pointer),
         );
@@ -625,7 +857,7 @@ impl RowReader<'_> {
         }
     }
 
-    fn required(&mut self, member: &str, text: Option<String>) -> Option<String> {
+    fn required<T>(&mut self, member: &str, text: Option<T>) -> Option<T> {
         if text.is_none() {
             self.missing(member);
         }
@@ -635,8 +867,8 @@ impl RowReader<'_> {
     fn text<T>(
         &mut self,
         member: &str,
-        text: Option<String>,
-        make: impl FnOnce(String) -> Result<T, meterd_model::TextError>,
+        text: Option<&str>,
+        make: impl FnOnce(&str) -> Result<T, TextError>,
     ) -> Option<T> {
         let text = self.required(member, text)?;
         match make(text) {
@@ -648,7 +880,7 @@ impl RowReader<'_> {
         }
     }
 
-    fn time(&mut self, member: &str, text: &str, now: Timestamp) -> Option<Timestamp> {
+    fn time(&mut self, member: &str, text: &str, latest: Timestamp) -> Option<Timestamp> {
         let time = match Timestamp::parse(text) {
             Ok(time) => time,
             Err(error) => {
@@ -656,7 +888,6 @@ impl RowReader<'_> {
                 return None;
             }
         };
-        let latest = now.saturating_add(FUTURE_MAX);
         if time > latest {
             self.note(
                 member,
@@ -669,37 +900,6 @@ impl RowReader<'_> {
         }
         Some(time)
     }
-
-    /// Sorts out names that the meter does not have or that are given twice.
-    fn fields<V>(
-        &mut self,
-        member: &str,
-        given: Vec<(String, V)>,
-        known: &[&FieldName],
-    ) -> Vec<(FieldName, V)> {
-        let mut fields: Vec<(FieldName, V)> = Vec::with_capacity(given.len());
-        for (name, value) in given {
-            let Some(field) = known.iter().find(|field| field.as_str() == name) else {
-                self.note(
-                    &child(member, &meterd_fault::quote(&name)),
-                    Rule::UnknownField {
-                        known: known.iter().map(ToString::to_string).collect(),
-                    },
-                );
-                continue;
-            };
-            if fields.iter().any(|(seen, _)| seen == *field) {
-                self.note(&child(member, &name), Rule::Unique);
-                continue;
-            }
-            fields.push(((*field).clone(), value));
-        }
-        fields
-    }
-}
-
-fn name_of(index: usize) -> &'static str {
-    MEMBERS.get(index).copied().unwrap_or_default()
 }
 
 fn decimal_rule(error: DecimalError) -> Rule {

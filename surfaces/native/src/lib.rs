@@ -1,9 +1,14 @@
 //! meterd's own API below `/v1`: meters, measurements, queries, organizations, credentials, events and the catalogue.
 
+// The schemas of the OpenAPI document are one literal.
+#![recursion_limit = "256"]
+
 mod app;
+mod backups;
 mod credentials;
 mod dialect;
 mod events;
+mod export;
 mod faults;
 mod ingest;
 mod measurements;
@@ -18,6 +23,7 @@ mod surface;
 mod voids;
 
 pub use app::App;
+pub use backups::Backup;
 pub use credentials::{check_key, parse_block};
 pub use dialect::{ItemFault, NativeDialect};
 pub use measurements::{BatchForm, IngestAnswer, ItemAnswer, OnError, SentBatch, ingest};

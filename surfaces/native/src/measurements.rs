@@ -2,26 +2,26 @@
 
 use crate::app::{App, author, meter_id};
 use crate::dialect::ItemFault;
-use crate::ingest::{self, BrokenLines, Meters, Row};
+use crate::ingest::{self, BrokenLines, MeterFields, Meters, RejectedRow, Rows};
 use crate::page::{self, Page};
 use crate::permissions::{MeasurementsRead, MeasurementsWrite};
-use crate::query::CancelOnDrop;
+use crate::query::{CancelOnDrop, query_fault};
 use axum::body::Bytes;
 use axum::extract::State;
-use meterd_control::{Meter, NewEvent, Stored};
-use meterd_engine::{Action, Batch, Cancel, ListCursor, Listing, OnConflict, SubmitError, Verdict};
+use meterd_control::{Meter, NewEvent};
+use meterd_engine::{
+    Action, Batch, Cancel, ListCursor, Listing, OnConflict, SubmitError, Trace, Verdict,
+};
 use meterd_fault::{Fault, Kind, Problem, Resource, Rule};
 use meterd_http::body::{JSON, NDJSON, has_media_type};
 use meterd_http::fields::{Fields, PROBLEMS_MAX};
 use meterd_http::{Checked, Context, Failure, Params, Permit, Query, RawBody, Reply};
 use meterd_model::{
-    Measurement, MeasurementId, MeterDefinition, MeterId, OrganizationId, Subject, Timestamp,
-    Window, Zone,
+    Measurement, MeasurementId, MeterId, OrganizationId, Subject, Timestamp, Window, Zone,
 };
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest body of measurements: 10,000 rows of about 1.6 KB.
@@ -137,24 +137,22 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
     let gate = app.gate(batch.organization).read_owned().await;
     let rows = read_rows(app, &batch).await?;
     if batch.on_error == OnError::Abort {
-        refuse_bad_rows(&rows)?;
+        refuse_bad_rows(&rows.rejected)?;
     }
     let mut answer = IngestAnswer {
         replaced: (batch.on_conflict == OnConflict::Replace).then_some(0),
         ..IngestAnswer::default()
     };
-    let mut measurements = Vec::with_capacity(rows.len());
-    let mut sent = Vec::with_capacity(rows.len());
-    for (index, row) in rows.into_iter().enumerate() {
-        match row.outcome {
-            Ok(measurement) => {
-                sent.push((index, measurement.id.to_string()));
-                measurements.push(measurement);
-            }
-            Err(problems) => answer.reject(index, row.id, problems),
-        }
+    let indexes: Vec<usize> = rows.measurement_indexes().collect();
+    let Rows {
+        measurements,
+        rejected,
+    } = rows;
+    for row in rejected {
+        answer.reject(row);
     }
     if !measurements.is_empty() {
+        let ids: Vec<_> = measurements.iter().map(|sent| sent.id.clone()).collect();
         let ticket = app
             .engine
             .submit(Batch {
@@ -174,8 +172,8 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
             .await
             .map_err(Fault::internal)?
             .map_err(submit_fault)?;
-        for ((index, id), verdict) in sent.into_iter().zip(receipt.verdicts) {
-            answer.count(index, id, verdict);
+        for ((index, id), verdict) in indexes.into_iter().zip(ids).zip(receipt.verdicts) {
+            answer.count(index, &id, verdict);
         }
         answer.items.sort_unstable_by_key(|item| item.index);
     }
@@ -184,24 +182,27 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
 
 impl IngestAnswer {
     /// The first rows' problems are listed, as many as one answer lists; of later rows only that they have some.
-    fn reject(&mut self, index: usize, id: Option<String>, problems: Vec<Problem>) {
+    fn reject(&mut self, row: RejectedRow) {
         self.rejected += 1;
-        self.problems_listed = self.problems_listed.saturating_add(problems.len());
-        let fault = ItemFault::of(&Kind::Invalid { problems }.into());
+        self.problems_listed = self.problems_listed.saturating_add(row.problems.len());
+        let kind = Kind::Invalid {
+            problems: row.problems,
+        };
+        let fault = ItemFault::of(&kind.into());
         let fault = if self.problems_listed > PROBLEMS_MAX {
             fault.without_errors()
         } else {
             fault
         };
         self.items.push(ItemAnswer {
-            index,
-            id,
+            index: row.index,
+            id: row.id,
             verdict: "rejected",
             fault: Some(fault),
         });
     }
 
-    fn count(&mut self, index: usize, id: String, verdict: Verdict) {
+    fn count(&mut self, index: usize, id: &MeasurementId, verdict: Verdict) {
         let (verdict, fault) = match verdict {
             Verdict::Accepted => {
                 self.accepted += 1;
@@ -217,13 +218,13 @@ impl IngestAnswer {
             }
             Verdict::Conflict => {
                 self.conflict += 1;
-                let kind = Kind::MeasurementConflict { id: id.clone() };
+                let kind = Kind::MeasurementConflict { id: id.to_string() };
                 ("conflict", Some(ItemFault::of(&kind.into())))
             }
         };
         self.items.push(ItemAnswer {
             index,
-            id: Some(id),
+            id: Some(id.to_string()),
             verdict,
             fault,
         });
@@ -257,7 +258,7 @@ impl<S: Sync> axum::extract::FromRequest<S> for Sendable {
 /// Bodies past this size are read away from the threads that serve connections.
 const READ_INLINE_MAX_BYTES: usize = 64 * 1024;
 
-async fn read_rows(app: &App, batch: &SentBatch) -> Result<Vec<Row>, Fault> {
+async fn read_rows(app: &App, batch: &SentBatch) -> Result<Rows, Fault> {
     if batch.bytes.len() <= READ_INLINE_MAX_BYTES {
         return parse_rows(app, batch);
     }
@@ -265,31 +266,29 @@ async fn read_rows(app: &App, batch: &SentBatch) -> Result<Vec<Row>, Fault> {
     app.blocking(move |app| parse_rows(app, &batch)).await
 }
 
-fn parse_rows(app: &App, batch: &SentBatch) -> Result<Vec<Row>, Fault> {
-    let mut meters = KnownMeters {
+fn parse_rows(app: &App, batch: &SentBatch) -> Result<Rows, Fault> {
+    let meters = MetersOf {
         app,
         organization: batch.organization,
-        seen: HashMap::new(),
     };
     let rows = match batch.form {
-        BatchForm::Json => ingest::read_json(&batch.bytes, &mut meters, batch.received),
+        BatchForm::Json => ingest::read_json(&batch.bytes, &meters, batch.received),
         BatchForm::Lines => {
             let broken_lines = match batch.on_error {
                 OnError::Abort => BrokenLines::Refuse,
                 OnError::Skip => BrokenLines::Keep,
             };
-            ingest::read_ndjson(&batch.bytes, &mut meters, batch.received, broken_lines)
+            ingest::read_ndjson(&batch.bytes, &meters, batch.received, broken_lines)
         }
     };
     Ok(rows?)
 }
 
 /// All problems of all rows at once, up to the bound on one answer.
-fn refuse_bad_rows(rows: &[Row]) -> Result<(), Fault> {
-    let problems: Vec<_> = rows
+fn refuse_bad_rows(rejected: &[RejectedRow]) -> Result<(), Fault> {
+    let problems: Vec<_> = rejected
         .iter()
-        .filter_map(|row| row.outcome.as_ref().err())
-        .flatten()
+        .flat_map(|row| &row.problems)
         .take(PROBLEMS_MAX)
         .cloned()
         .collect();
@@ -300,21 +299,18 @@ fn refuse_bad_rows(rows: &[Row]) -> Result<(), Fault> {
     }
 }
 
-/// Meters of one organization, each looked up once a request.
-struct KnownMeters<'a> {
+struct MetersOf<'a> {
     app: &'a App,
     organization: OrganizationId,
-    seen: HashMap<String, Option<Arc<Stored<Meter>>>>,
 }
 
-impl Meters for KnownMeters<'_> {
-    fn meter(&mut self, name: &str) -> Option<(MeterId, &MeterDefinition)> {
-        if !self.seen.contains_key(name) {
-            let found = self.app.find_meter(self.organization, name).ok().flatten();
-            self.seen.insert(name.to_owned(), found);
-        }
-        let meter = self.seen.get(name)?.as_ref()?;
-        Some((meter_id(meter), &meter.document.definition))
+impl Meters for MetersOf<'_> {
+    fn meter(&self, name: &str) -> Option<MeterFields> {
+        let meter = self.app.find_meter(self.organization, name).ok()??;
+        Some(MeterFields::of(
+            meter_id(&meter),
+            &meter.document.definition,
+        ))
     }
 }
 
@@ -493,7 +489,7 @@ pub(crate) async fn list_measurements(
             let page = app
                 .engine
                 .list(organization, &listing, &cancel)
-                .map_err(crate::query::query_fault)?;
+                .map_err(query_fault)?;
             let mut names = MeterNames::new(app, organization);
             let items = page
                 .measurements
@@ -582,8 +578,19 @@ pub(crate) async fn trace_measurement(
     let Ok(id) = MeasurementId::new(asked) else {
         return Err(not_found.into());
     };
+    let cancel = Cancel::new();
+    // When the client goes away this future is dropped, and the search with it.
+    let _cancel_on_drop = CancelOnDrop(cancel.clone());
+    let slot = app.query_slot().await?;
     let view = app
-        .blocking(move |app| trace_view(app, organization, &id, not_found))
+        .blocking(move |app| {
+            let _slot = slot;
+            let trace = (app.engine)
+                .trace(organization, &id, VERSIONS_MAX, &cancel)
+                .map_err(query_fault)?
+                .ok_or(not_found)?;
+            trace_view(app, organization, &id, &trace)
+        })
         .await?;
     Ok(Reply::ok(view))
 }
@@ -595,11 +602,8 @@ fn trace_view(
     app: &App,
     organization: OrganizationId,
     id: &MeasurementId,
-    not_found: Kind,
+    trace: &Trace,
 ) -> Result<TraceView, Fault> {
-    let trace = (app.engine)
-        .trace(organization, id, VERSIONS_MAX)
-        .ok_or(not_found)?;
     let newest = trace
         .versions
         .last()

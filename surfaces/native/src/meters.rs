@@ -4,7 +4,7 @@ use crate::app::{App, author, meter_id};
 use crate::page::{Page, PageQuery};
 use crate::permissions::{MetersRead, MetersWrite};
 use axum::extract::State;
-use meterd_control::{Author, List, Meter, Stored};
+use meterd_control::{Author, List, Meter, RETENTION_DAYS_MAX, Stored};
 use meterd_engine::{Cancel, Engine, Listing, MeterStats};
 use meterd_fault::{Fault, JsonType, Kind, Location, Resource, Rule};
 use meterd_http::body::check_json;
@@ -33,6 +33,7 @@ pub(crate) struct MeterView {
     kind: &'static str,
     values: BTreeMap<String, ValueField>,
     attributes: Vec<String>,
+    retention_days: Option<u32>,
     version: u64,
     created_at: String,
     updated_at: String,
@@ -55,6 +56,7 @@ impl MeterView {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            retention_days: stored.document.retention_days,
             version: stored.version,
             created_at: stored.created_at.to_string(),
             updated_at: stored.modified_at.to_string(),
@@ -297,6 +299,7 @@ fn check_meter(fields: &mut Fields<'_>) -> Option<Meter> {
         .take("values")
         .map_or_else(|| Some(BTreeMap::new()), |json| check_values(fields, json));
     let attributes = check_attributes(fields);
+    let retention_days = fields.integer("retention_days", 1, i64::from(RETENTION_DAYS_MAX));
     let values = values?;
     for name in &attributes {
         let clash = values.contains_key(name) || name.as_str() == SUBJECT;
@@ -318,6 +321,7 @@ fn check_meter(fields: &mut Fields<'_>) -> Option<Meter> {
             values,
             attributes,
         },
+        retention_days: retention_days.and_then(|days| u32::try_from(days).ok()),
     })
 }
 

@@ -100,6 +100,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { method: "delete", path: "/measurements/{id}", id: "void_measurement", summary: "Withdraw a measurement: it no longer counts, its trace stays", tag: "measurements", permission: Some("measurements:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::Invalid] },
     Operation { method: "post", path: "/voids", id: "void_measurements", summary: "Withdraw many measurements", tag: "measurements", permission: Some("measurements:write"), input: Input::Body("Voids"), idempotent: false, status: "200", answer: Some("VoidAnswer"), faults: &[] },
     Operation { method: "post", path: "/query", id: "query", summary: "Aggregate measurements by window and group", tag: "measurements", permission: Some("measurements:read"), input: Input::Body("Query"), idempotent: false, status: "200", answer: Some("QueryAnswer"), faults: &[Code::QueryTooExpensive] },
+    Operation { method: "get", path: "/export", id: "export", summary: "All measurements of a meter that count, as a stream that can be imported; a connection that breaks off means that some are missing", tag: "measurements", permission: Some("measurements:read"), input: Input::Query(&["meter", "from", "to", "format"]), idempotent: false, status: "200", answer: None, faults: &[Code::Invalid] },
     Operation { method: "get", path: "/events", id: "list_events", summary: "Changes and ingest events of the organization, or the server's own for its administrator, newest first", tag: "events", permission: Some("events:read"), input: Input::Query(&["type", "limit", "cursor"]), idempotent: false, status: "200", answer: Some("EventPage"), faults: &[Code::Invalid] },
     Operation { method: "get", path: "/organizations", id: "list_organizations", summary: "List organizations", tag: "administration", permission: Some("organizations:read"), input: Input::Query(PAGE), idempotent: false, status: "200", answer: Some("OrganizationPage"), faults: &[Code::Invalid] },
     Operation { method: "post", path: "/organizations", id: "create_organization", summary: "Create an organization", tag: "administration", permission: Some("organizations:write"), input: Input::Body("NewOrganization"), idempotent: true, status: "201", answer: Some("Organization"), faults: &[Code::ResourceExists] },
@@ -109,6 +110,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/credentials/{id}", id: "get_credential", summary: "Read a credential", tag: "administration", permission: Some("credentials:read"), input: Input::None, idempotent: false, status: "200", answer: Some("Credential"), faults: &[Code::ResourceNotFound, Code::Invalid] },
     Operation { method: "delete", path: "/credentials/{id}", id: "revoke_credential", summary: "Revoke a credential for good", tag: "administration", permission: Some("credentials:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::Invalid, Code::TransitionNotAllowed] },
     Operation { method: "post", path: "/credentials/{id}/rotate", id: "rotate_credential", summary: "Give a credential a new secret", tag: "administration", permission: Some("credentials:write"), input: Input::Body("Rotation"), idempotent: true, status: "200", answer: Some("Credential"), faults: &[Code::ResourceNotFound, Code::TransitionNotAllowed] },
+    Operation { method: "post", path: "/backups", id: "create_backup", summary: "Back the whole server up to a directory on its machine; answers when it is done", tag: "administration", permission: Some("backups:write"), input: Input::Body("NewBackup"), idempotent: false, status: "201", answer: Some("Backup"), faults: &[] },
     Operation { method: "get", path: "/faults", id: "list_faults", summary: "The catalogue of faults", tag: "about", permission: None, input: Input::None, idempotent: false, status: "200", answer: Some("FaultCatalogue"), faults: &[] },
     Operation { method: "get", path: "/openapi.json", id: "openapi_json", summary: "This document", tag: "about", permission: None, input: Input::None, idempotent: false, status: "200", answer: Some("OpenApi"), faults: &[] },
 ];
@@ -264,6 +266,13 @@ impl Operation {
                 json!({"X-Request-Id": {"schema": {"type": "string", "format": "uuid"}}}),
             );
         }
+        if let (Value::Object(members), "export") = (&mut success, self.id) {
+            members.insert("content".into(), json!({
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "text/csv": {"schema": {"type": "string"}},
+                "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+            }));
+        }
         responses.insert(self.status.to_owned(), success);
         let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
         for code in self.codes() {
@@ -311,6 +320,10 @@ fn parameter(name: &str) -> Value {
         "type" => (
             json!({"type": "string"}),
             "Type of event, e.g. `meter.created`.",
+        ),
+        "format" => (
+            json!({"type": "string", "enum": ["ndjson", "csv", "parquet"], "default": "ndjson"}),
+            "Form of the answer.",
         ),
         "on_conflict" => (
             json!({"type": "string", "enum": ["reject", "replace"], "default": "reject"}),
@@ -417,22 +430,29 @@ fn schemas() -> Value {
     let attributes =
         json!({"type": "array", "items": name(64), "uniqueItems": true, "maxItems": 32});
     let kind = json!({"type": "string", "enum": ["delta", "gauge", "register"]});
+    let retention_days = json!({
+        "type": ["integer", "null"], "minimum": 1, "maximum": meterd_control::RETENTION_DAYS_MAX,
+        "description": "Days after which measurements are dropped, a whole calendar month (UTC) at a time; their ids stay known. Null: never.",
+    });
     let text = json!({"type": "string"});
     let text_map = json!({"type": "object", "additionalProperties": text.clone()});
     let meter_shown = json!({
         "id": {"type": "string", "format": "uuid"}, "name": name(80), "kind": kind.clone(),
         "values": value_fields.clone(), "attributes": attributes.clone(),
+        "retention_days": retention_days.clone(),
         "version": {"type": "integer", "minimum": 1}, "created_at": time(), "updated_at": time(),
     });
     let permissions = json!({"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "string", "enum": crate::permissions::grantable()}});
     json!({
-        "Meter": object(&["id", "name", "kind", "values", "attributes", "version", "created_at", "updated_at"], meter_shown.clone()),
+        "Meter": object(&["id", "name", "kind", "values", "attributes", "retention_days", "version", "created_at", "updated_at"], meter_shown.clone()),
         "MeterPage": page_of("Meter"),
         "NewMeter": object(&["name", "kind"], json!({
             "name": name(80), "kind": kind.clone(), "values": nullable(value_fields.clone()), "attributes": nullable(attributes.clone()),
+            "retention_days": retention_days.clone(),
         })),
         "MeterChange": object(&["name", "kind"], json!({
             "name": name(80), "kind": kind, "values": nullable(value_fields), "attributes": nullable(attributes),
+            "retention_days": retention_days,
             "version": {"type": ["integer", "null"], "minimum": 1, "description": "The version you have seen; another one is a conflict."},
             "id": {}, "created_at": {}, "updated_at": {},
         })),
@@ -553,6 +573,12 @@ fn schemas() -> Value {
         })),
         "Rotation": object(&[], json!({
             "overlap_seconds": {"type": ["integer", "null"], "minimum": 0, "maximum": 2_592_000, "default": 0},
+        })),
+        "NewBackup": object(&["directory"], json!({
+            "directory": {"type": "string", "minLength": 1, "examples": ["/var/backups/meterd/2026-11-22"], "description": "Absolute path on the server's machine; new or empty."},
+        })),
+        "Backup": object(&["directory", "measurements", "bytes"], json!({
+            "directory": text, "measurements": {"type": "integer", "minimum": 0}, "bytes": {"type": "integer", "minimum": 0},
         })),
         "FaultCatalogue": object(&["items"], json!({
             "items": {"type": "array", "items": object(&["code", "title", "status", "advice", "retry_can_help", "stored", "remedy", "example"], json!({

@@ -28,6 +28,7 @@ permissions! {
     OrganizationsWrite = "organizations:write",
     CredentialsRead = "credentials:read",
     CredentialsWrite = "credentials:write",
+    BackupsWrite = "backups:write",
 }
 
 /// Every permission that a credential can be given: each of [`ALL`], all of a resource, everything.

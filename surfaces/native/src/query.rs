@@ -478,8 +478,10 @@ pub(crate) fn query_fault(error: QueryError) -> Fault {
         QueryError::TooExpensive {
             limit: QueryLimit::Groups(rows) | QueryLimit::Unique(rows),
         } => rows as u64,
-        // Names are resolved before, and nobody is left to read the answer of a cancelled query.
+        // Names are resolved before, nobody is left to read the answer of a cancelled query, and what cannot be read
+        // is for the operator.
         QueryError::FieldMissing { .. }
+        | QueryError::Unreadable(_)
         | QueryError::OrderUnknown { .. }
         | QueryError::Cancelled => {
             return Fault::internal(error);

@@ -1,10 +1,12 @@
 //! The table of contents of `/v1`.
 
 use crate::app::App;
+use crate::backups::create_backup;
 use crate::credentials::{
     create_credential, get_credential, list_credentials, revoke_credential, rotate_credential,
 };
 use crate::events::list_events;
+use crate::export::export;
 use crate::faults::list_faults;
 use crate::measurements::{
     BODY_MAX_BYTES, ingest_measurements, list_measurements, trace_measurement,
@@ -15,11 +17,15 @@ use crate::organizations::{create_organization, get_organization, list_organizat
 use crate::query::query;
 use crate::voids::{void_measurement, void_measurements};
 use meterd_http::route::{RouteTable, Routes, delete, get, post, put};
+use std::time::Duration;
 
 /// Which rate limits count a route.
 const CONTROL: &str = "control";
 const INGEST: &str = "ingest";
 const QUERY: &str = "query";
+
+/// Longest time that the making of a backup is waited for.
+const BACKUP_MAX: Duration = Duration::from_hours(24);
 
 pub(crate) fn routes(app: App) -> Routes {
     RouteTable::new(app)
@@ -63,6 +69,7 @@ pub(crate) fn routes(app: App) -> Routes {
                 .body_limit_bytes(BODY_MAX_BYTES)],
         )
         .route("/query", [post(query).class(QUERY)])
+        .route("/export", [get(export).class(QUERY)])
         // What happened
         .route("/events", [get(list_events).class(QUERY)])
         // Administration
@@ -94,6 +101,10 @@ pub(crate) fn routes(app: App) -> Routes {
         .route(
             "/credentials/{id}/rotate",
             [post(rotate_credential).class(CONTROL).idempotent()],
+        )
+        .route(
+            "/backups",
+            [post(create_backup).class(CONTROL).time_limit(BACKUP_MAX)],
         )
         // About the API
         .route("/faults", [get(list_faults).public()])

@@ -87,6 +87,8 @@ pub enum Fault {
     Sequence,
     #[error("the record contradicts what is stored")]
     Decision,
+    #[error("the ids that it may know cannot be read")]
+    Ids,
 }
 
 pub(crate) fn check_file_header(bytes: &[u8], number: FileNumber) -> Result<(), Fault> {

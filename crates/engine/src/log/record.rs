@@ -1,7 +1,6 @@
 //! Records: the decisions of one batch, encoded so that each can be read without any other.
 
 use super::frame::Fault;
-use crate::batch::OnConflict;
 use hashbrown::HashMap;
 use meterd_model::{
     AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, OrganizationId,
@@ -13,9 +12,16 @@ const TYPE_STORE: u8 = 1;
 const TYPE_VOID: u8 = 2;
 const TYPE_CLOSE: u8 = 3;
 const VERSION: u8 = 1;
+/// Of a store with a row whose id had been forgotten.
+const VERSION_FORGOTTEN: u8 = 2;
+
+/// Room made for each row; more is made where it does not do.
+const ROW_BYTES_TYPICAL: usize = 96;
+const ROWS_EXPECTED_MAX: usize = 10_000;
 
 const FLAG_REPLACES: u8 = 1;
 const FLAG_HAS_END: u8 = 2;
+const FLAG_FORGOTTEN: u8 = 4;
 
 /// One decision after another, as read from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,29 +42,58 @@ pub(crate) struct Head {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRow {
-    /// `Replace`: the id was there already.
-    pub(crate) kind: OnConflict,
+    pub(crate) kind: RowKind,
     pub(crate) measurement: Measurement,
+}
+
+/// What the id of a stored row was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowKind {
+    New,
+    /// Known, but from before its organization's window, so that the row is as good as new.
+    Forgotten,
+    /// Known, and replaced.
+    Replaces,
+}
+
+impl RowKind {
+    fn flag(self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Forgotten => FLAG_FORGOTTEN,
+            Self::Replaces => FLAG_REPLACES,
+        }
+    }
+
+    fn of(flags: u8) -> Result<Self, Fault> {
+        match flags & (FLAG_REPLACES | FLAG_FORGOTTEN) {
+            0 => Ok(Self::New),
+            FLAG_FORGOTTEN => Ok(Self::Forgotten),
+            FLAG_REPLACES => Ok(Self::Replaces),
+            _ => Err(Fault::Contents),
+        }
+    }
 }
 
 pub(crate) fn encode_store<'a>(
     out: &mut Vec<u8>,
     head: Head,
-    rows: impl Iterator<Item = (OnConflict, &'a Measurement)>,
+    rows: impl Iterator<Item = (RowKind, &'a Measurement)>,
 ) {
-    let mut texts = Dictionary::default();
-    let mut meters = Dictionary::default();
-    let mut body = Vec::new();
+    let rows_expected = rows.size_hint().1.unwrap_or(0).min(ROWS_EXPECTED_MAX);
+    let mut texts = Dictionary::for_items(rows_expected);
+    let mut meters = Dictionary::for_items(1);
+    let mut names = Names::default();
+    let mut body = Vec::with_capacity(rows_expected * ROW_BYTES_TYPICAL);
     let mut count = 0_u64;
+    let mut version = VERSION;
     for (kind, measurement) in rows {
         count += 1;
-        let replaces = if kind == OnConflict::Replace {
-            FLAG_REPLACES
-        } else {
-            0
-        };
+        if kind == RowKind::Forgotten {
+            version = VERSION_FORGOTTEN;
+        }
         let ends = measurement.end_time.map_or(0, |_| FLAG_HAS_END);
-        body.push(replaces | ends);
+        body.push(kind.flag() | ends);
         put_text(&mut body, measurement.id.as_str());
         put_varint(&mut body, meters.number(measurement.meter));
         put_varint(&mut body, texts.number(measurement.subject.as_str()));
@@ -66,19 +101,20 @@ pub(crate) fn encode_store<'a>(
         if let Some(end) = measurement.end_time {
             put_time(&mut body, end);
         }
+        names.next_row();
         put_count(&mut body, measurement.values.len());
         for (name, value) in &measurement.values {
-            put_varint(&mut body, texts.number(name.as_str()));
+            put_varint(&mut body, names.number(name.as_str(), &mut texts));
             put_units(&mut body, value.units());
         }
         put_count(&mut body, measurement.attributes.len());
         for (name, value) in &measurement.attributes {
-            put_varint(&mut body, texts.number(name.as_str()));
+            put_varint(&mut body, names.number(name.as_str(), &mut texts));
             put_varint(&mut body, texts.number(value.as_str()));
         }
     }
     put_record(out, |out| {
-        put_head(out, TYPE_STORE, head);
+        put_head(out, [TYPE_STORE, version], head);
         put_count(out, texts.order.len());
         for text in &texts.order {
             put_text(out, text);
@@ -104,7 +140,7 @@ pub(crate) fn encode_void<'a>(
         put_text(&mut body, id.as_str());
     }
     put_record(out, |out| {
-        put_head(out, TYPE_VOID, head);
+        put_head(out, [TYPE_VOID, VERSION], head);
         put_varint(out, count);
         out.extend_from_slice(&body);
     });
@@ -149,13 +185,23 @@ pub(crate) fn decode_all(payload: &[u8]) -> Result<Vec<Record>, Fault> {
 fn decode(bytes: &[u8]) -> Result<Record, Fault> {
     let mut input = Input(bytes);
     let [kind, version] = input.array()?;
-    if version != VERSION {
+    let last = if kind == TYPE_STORE {
+        VERSION_FORGOTTEN
+    } else {
+        VERSION
+    };
+    if !(VERSION..=last).contains(&version) {
         return Err(Fault::RecordVersion(version));
     }
     let record = match kind {
         TYPE_STORE => {
             let head = input.head()?;
-            Record::Store(head, input.rows()?)
+            let rows = input.rows()?;
+            let forgotten = rows.iter().any(|row| row.kind == RowKind::Forgotten);
+            if forgotten != (version == VERSION_FORGOTTEN) {
+                return Err(Fault::Contents);
+            }
+            Record::Store(head, rows)
         }
         TYPE_VOID => {
             let head = input.head()?;
@@ -179,22 +225,52 @@ struct Dictionary<T> {
     order: Vec<T>,
 }
 
-impl<T> Default for Dictionary<T> {
-    fn default() -> Self {
+impl<T: Copy + Eq + std::hash::Hash> Dictionary<T> {
+    fn for_items(count: usize) -> Self {
         Self {
-            numbers: HashMap::new(),
-            order: Vec::new(),
+            numbers: HashMap::with_capacity(count),
+            order: Vec::with_capacity(count),
         }
     }
-}
 
-impl<T: Copy + Eq + std::hash::Hash> Dictionary<T> {
     fn number(&mut self, item: T) -> u64 {
         let next = u64::try_from(self.order.len()).unwrap_or(u64::MAX);
         *self.numbers.entry(item).or_insert_with(|| {
             self.order.push(item);
             next
         })
+    }
+}
+
+/// Numbers of the fields' names. Rows mostly have the same fields in the same order, so that the name at the same place
+/// of the row before is nearly always the one that is asked for.
+#[derive(Default)]
+struct Names<'a> {
+    /// Of the last rows, by place.
+    seen: Vec<(&'a str, u64)>,
+    place: usize,
+}
+
+impl<'a> Names<'a> {
+    fn next_row(&mut self) {
+        self.place = 0;
+    }
+
+    fn number(&mut self, name: &'a str, texts: &mut Dictionary<&'a str>) -> u64 {
+        let place = self.place;
+        self.place += 1;
+        match self.seen.get_mut(place) {
+            Some((before, number)) if *before == name => *number,
+            Some(before) => {
+                *before = (name, texts.number(name));
+                before.1
+            }
+            None => {
+                let number = texts.number(name);
+                self.seen.push((name, number));
+                number
+            }
+        }
     }
 }
 
@@ -209,8 +285,8 @@ fn put_record(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-fn put_head(out: &mut Vec<u8>, kind: u8, head: Head) {
-    out.extend_from_slice(&[kind, VERSION]);
+fn put_head(out: &mut Vec<u8>, kind_and_version: [u8; 2], head: Head) {
+    out.extend_from_slice(&kind_and_version);
     out.extend_from_slice(head.organization.0.as_bytes());
     put_time(out, head.received);
     out.extend_from_slice(&head.first_sequence.to_le_bytes());
@@ -229,8 +305,14 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
     put_varint(out, u64::try_from(count).unwrap_or(u64::MAX));
 }
 
-fn put_varint(out: &mut Vec<u8>, number: u64) {
-    put_wide_varint(out, u128::from(number));
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        let [low, ..] = number.to_le_bytes();
+        out.push(low | 0x80);
+        number >>= 7;
+    }
+    let [last, ..] = number.to_le_bytes();
+    out.push(last);
 }
 
 /// Zigzag: small numbers of either sign stay short.
@@ -239,15 +321,17 @@ fn put_units(out: &mut Vec<u8>, units: i128) {
 }
 
 fn put_wide_varint(out: &mut Vec<u8>, mut number: u128) {
-    loop {
-        let [low, ..] = number.to_le_bytes();
-        number >>= 7;
-        if number == 0 {
-            out.push(low & 0x7f);
-            return;
+    // What 64 bits hold is shifted faster, and 63 bits are nine bytes.
+    const LOW_BITS: u128 = (1 << 63) - 1;
+    while number > u128::from(u64::MAX) {
+        let low = u64::try_from(number & LOW_BITS).unwrap_or(0);
+        for place in 0..9 {
+            let [byte, ..] = (low >> (7 * place)).to_le_bytes();
+            out.push(byte | 0x80);
         }
-        out.push(low | 0x80);
+        number >>= 63;
     }
+    put_varint(out, u64::try_from(number).unwrap_or(0));
 }
 
 /// Bytes that are still to be read.
@@ -347,7 +431,7 @@ impl<'a> Input<'a> {
 
     fn row(&mut self, texts: &[&str], meters: &[MeterId]) -> Result<StoredRow, Fault> {
         let [flags] = self.array()?;
-        if flags & !(FLAG_REPLACES | FLAG_HAS_END) != 0 {
+        if flags & !(FLAG_REPLACES | FLAG_HAS_END | FLAG_FORGOTTEN) != 0 {
             return Err(Fault::Contents);
         }
         let id = self.id()?;
@@ -378,11 +462,7 @@ impl<'a> Input<'a> {
         };
         measurement.check().map_err(|_| Fault::Contents)?;
         Ok(StoredRow {
-            kind: if flags & FLAG_REPLACES == 0 {
-                OnConflict::Reject
-            } else {
-                OnConflict::Replace
-            },
+            kind: RowKind::of(flags)?,
             measurement,
         })
     }
@@ -443,13 +523,9 @@ mod tests {
             Just(Decimal::MAX.units()),
             Just(Decimal::MIN.units())
         ];
-        let row = (units, "[a-zé]{1,9}", any::<bool>(), any::<bool>()).prop_map(
-            |(units, text, ends, replaces)| StoredRow {
-                kind: if replaces {
-                    OnConflict::Replace
-                } else {
-                    OnConflict::Reject
-                },
+        let row = (units, "[a-zé]{1,9}", any::<bool>(), 0..3_usize).prop_map(
+            |(units, text, ends, kind)| StoredRow {
+                kind: [RowKind::New, RowKind::Forgotten, RowKind::Replaces][kind],
                 measurement: measurement(units, &text, ends),
             },
         );
@@ -457,6 +533,27 @@ mod tests {
     }
 
     proptest! {
+        /// Seven bits a byte, lowest first, the high bit on all but the last.
+        #[test]
+        fn varints_have_their_one_spelling(number in any::<u128>(), shift in 0_u32..128) {
+            let number = number >> shift;
+            let mut expected = Vec::new();
+            let mut rest = number;
+            while rest > 0x7f {
+                expected.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+                rest >>= 7;
+            }
+            expected.push(u8::try_from(rest).unwrap());
+            let mut out = Vec::new();
+            put_wide_varint(&mut out, number);
+            prop_assert_eq!(&out, &expected);
+            if let Ok(narrow) = u64::try_from(number) {
+                out.clear();
+                put_varint(&mut out, narrow);
+                prop_assert_eq!(out, expected);
+            }
+        }
+
         #[test]
         fn records_round_trip_within_their_bound(rows in rows()) {
             let ids: Vec<_> = rows.iter().map(|row| row.measurement.id.clone()).collect();

@@ -27,9 +27,9 @@ const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
 /// Where the log ends, as its reader found it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogEnd {
-    /// The last file with a whole header; 0 if there is none.
+    /// The last file with a whole header; if there is none, the one before the first that there will be.
     pub(crate) number: FileNumber,
-    /// Bytes of that file that are good.
+    /// Bytes of that file that are good; 0 if there is none.
     pub(crate) good: u64,
     /// How many of them are known to be synced.
     pub(crate) durable: u64,
@@ -39,6 +39,24 @@ pub(crate) struct LogEnd {
     pub(crate) torn_header: Option<FileNumber>,
     /// Good bytes of all files.
     pub(crate) total_bytes: u64,
+}
+
+impl LogEnd {
+    /// Nothing is there, and the first file will have this number.
+    pub(crate) fn before(first: FileNumber) -> Self {
+        Self {
+            number: FileNumber(first.0.saturating_sub(1)),
+            good: 0,
+            durable: 0,
+            torn_bytes: 0,
+            torn_header: None,
+            total_bytes: 0,
+        }
+    }
+
+    fn has_file(&self) -> bool {
+        self.good > 0
+    }
 }
 
 #[derive(Debug)]
@@ -81,7 +99,7 @@ impl LogWriter {
             file: None,
             length: end.good,
             durable: end.durable,
-            settled: end.number < FileNumber::FIRST,
+            settled: !end.has_file(),
             total_bytes: end.total_bytes,
             syncs: 0,
             failures: 0,
@@ -100,8 +118,8 @@ impl LogWriter {
         Ok(writer)
     }
 
-    pub(crate) fn files(&self) -> u64 {
-        self.number.0
+    pub(crate) fn last_file(&self) -> FileNumber {
+        self.number
     }
 
     pub(crate) fn is_writable(&self) -> bool {
@@ -110,17 +128,35 @@ impl LogWriter {
 
     /// Appends one frame and, if so set, syncs it.
     pub(crate) fn append(&mut self, payload: &[u8]) -> Result<(), AppendError> {
-        let Err(error) = self.try_append(payload) else {
-            return Ok(());
-        };
+        let appended = self.try_append(payload);
+        appended.map_err(|error| self.recoil(&error))
+    }
+
+    /// Ends the last file and begins a new one, whose number is the answer: all that was appended is in files before
+    /// it.
+    pub(crate) fn rotate(&mut self) -> Result<FileNumber, AppendError> {
+        let rotated = self.try_rotate();
+        rotated.map_err(|error| self.recoil(&error))
+    }
+
+    /// After a failure: cuts off what it may have left. Only a log that was cut back proves that nothing is.
+    fn recoil(&mut self, error: &io::Error) -> AppendError {
         self.failures += 1;
         self.file = None;
-        // Only a log that was cut back proves that nothing of the frame is left.
-        Err(match self.settle() {
-            Ok(()) if is_full(&error) => AppendError::Full,
+        match self.settle() {
+            Ok(()) if is_full(error) => AppendError::Full,
             Ok(()) => AppendError::Failed,
             Err(_) => AppendError::Unsettled,
-        })
+        }
+    }
+
+    fn try_rotate(&mut self) -> io::Result<FileNumber> {
+        self.repair()?;
+        if self.length > FILE_HEADER_BYTES {
+            self.sync_whole()?;
+            self.create_next()?;
+        }
+        Ok(self.number)
     }
 
     fn try_append(&mut self, payload: &[u8]) -> io::Result<()> {
@@ -203,7 +239,7 @@ impl LogWriter {
 
     /// Opens the file to write to, after the last one was settled: the last one itself if it is still empty.
     fn open_file(&mut self) -> io::Result<()> {
-        if self.number >= FileNumber::FIRST {
+        if self.length > 0 {
             self.disk.sync_directory(&self.log)?;
             if self.length == FILE_HEADER_BYTES {
                 self.file = Some(self.disk.open_end(&self.path(self.number))?);

@@ -1,14 +1,14 @@
 //! One aggregation at work: a running result per group.
 
-use super::plan::{Selected, Source};
+use super::numbers::Numbers;
+use super::plan::{Field, Selected};
+use super::view::View;
 use super::{Function, Number};
-use crate::table::Rows;
 use crate::texts::TextNumber;
 use hashbrown::HashSet;
 use meterd_model::{Decimal, DecimalSum};
 
 pub(super) struct Accumulator {
-    source: Source,
     results: Results,
 }
 
@@ -41,7 +41,7 @@ struct Pick {
 }
 
 impl Accumulator {
-    pub(super) fn new(function: Function, source: Source) -> Self {
+    pub(super) fn new(function: Function) -> Self {
         let results = match function {
             Function::Sum => Results::Sum(Vec::new()),
             Function::Mean => Results::Mean(Vec::new()),
@@ -55,23 +55,29 @@ impl Accumulator {
                 counts: Vec::new(),
             },
         };
-        Self { source, results }
+        Self { results }
     }
 
-    /// Takes the selected rows of one chunk; there are `groups` groups by now.
-    pub(super) fn take(&mut self, rows: &Rows, selection: &[Selected], groups: usize) {
-        let source = self.source;
+    /// Takes the selected rows, of which `field` says where the cells are; there are `groups` groups by now.
+    pub(super) fn take(
+        &mut self,
+        rows: &View<'_>,
+        field: Field,
+        numbers: &mut Numbers<'_>,
+        selection: &[Selected],
+        groups: usize,
+    ) {
         match &mut self.results {
             Results::Sum(totals) | Results::Mean(totals) => {
-                add_up(totals, rows, source, selection, groups);
+                add_up(totals, rows, field, selection, groups);
             }
             Results::Min(least) => {
-                each_value(least, rows, source, selection, groups, |least, units, _| {
+                each_value(least, rows, field, selection, groups, |least, units, _| {
                     *least = Some(least.map_or(units, |known| known.min(units)));
                 });
             }
             Results::Max(most) => {
-                each_value(most, rows, source, selection, groups, |most, units, _| {
+                each_value(most, rows, field, selection, groups, |most, units, _| {
                     *most = (*most).max(Some(units));
                 });
             }
@@ -79,7 +85,7 @@ impl Accumulator {
                 each_value(
                     picks,
                     rows,
-                    source,
+                    field,
                     selection,
                     groups,
                     |pick, units, place| {
@@ -91,7 +97,7 @@ impl Accumulator {
                 each_value(
                     picks,
                     rows,
-                    source,
+                    field,
                     selection,
                     groups,
                     |pick, units, place| {
@@ -101,24 +107,78 @@ impl Accumulator {
                 );
             }
             Results::Count(counts) => {
-                each_cell(counts, rows, source, selection, groups, |count, _, _| {
-                    *count += 1;
+                counts.resize(groups, 0);
+                each_cell(rows, field, numbers, selection, |_, group| {
+                    if let Some(count) = counts.get_mut(group) {
+                        *count += 1;
+                    }
                 });
             }
             Results::Unique { seen, counts } => {
-                each_cell(
-                    counts,
-                    rows,
-                    source,
-                    selection,
-                    groups,
-                    |count, cell, group| {
-                        if seen.insert((group, cell)) {
-                            *count += 1;
-                        }
-                    },
-                );
+                counts.resize(groups, 0);
+                each_cell(rows, field, numbers, selection, |cell, group| {
+                    if seen.insert((group, cell))
+                        && let Some(count) = counts.get_mut(group)
+                    {
+                        *count += 1;
+                    }
+                });
             }
+        }
+    }
+
+    /// Adds what another one of the same function found in other rows. Its group `n` is `groups[n]` here, of `count`;
+    /// `text` gives the number here of a text's number there.
+    pub(super) fn absorb(
+        &mut self,
+        other: Self,
+        groups: &[usize],
+        count: usize,
+        mut text: impl FnMut(TextNumber) -> TextNumber,
+    ) {
+        match (&mut self.results, other.results) {
+            (Results::Sum(mine), Results::Sum(theirs))
+            | (Results::Mean(mine), Results::Mean(theirs)) => {
+                merge(mine, theirs, groups, count, |mine, theirs| {
+                    mine.sum.merge(theirs.sum);
+                    mine.count += theirs.count;
+                });
+            }
+            (Results::Min(mine), Results::Min(theirs)) => {
+                merge(mine, theirs, groups, count, least);
+            }
+            (Results::Max(mine), Results::Max(theirs)) => {
+                merge(mine, theirs, groups, count, |mine, theirs| {
+                    *mine = (*mine).max(theirs);
+                });
+            }
+            (Results::Latest(mine), Results::Latest(theirs)) => {
+                merge(mine, theirs, groups, count, |mine, theirs| {
+                    *mine = (*mine).max(theirs);
+                });
+            }
+            (Results::Earliest(mine), Results::Earliest(theirs)) => {
+                merge(mine, theirs, groups, count, least);
+            }
+            (Results::Count(mine), Results::Count(theirs)) => {
+                merge(mine, theirs, groups, count, |mine, theirs| *mine += theirs);
+            }
+            (Results::Unique { seen, counts }, Results::Unique { seen: theirs, .. }) => {
+                counts.resize(count, 0);
+                for (group, cell) in theirs {
+                    let Some(group) = groups.get(group).copied() else {
+                        continue;
+                    };
+                    let cell = text_of_cell(cell).map_or(cell, |number| text_cell(text(number)));
+                    if seen.insert((group, cell))
+                        && let Some(count) = counts.get_mut(group)
+                    {
+                        *count += 1;
+                    }
+                }
+            }
+            // All are made from one list of functions.
+            _ => {}
         }
     }
 
@@ -154,7 +214,7 @@ fn decimal(units: i128) -> Option<Number> {
     Decimal::from_units(units).map(|value| Number::Decimal(value.into()))
 }
 
-fn pick_of(rows: &Rows, place: usize, units: i128) -> Option<Pick> {
+fn pick_of(rows: &View<'_>, place: usize, units: i128) -> Option<Pick> {
     Some(Pick {
         time: *rows.times.get(place)?,
         sequence: *rows.sequences.get(place)?,
@@ -166,13 +226,13 @@ fn pick_of(rows: &Rows, place: usize, units: i128) -> Option<Pick> {
 /// mostly belong to one group.
 fn add_up(
     totals: &mut Vec<Total>,
-    rows: &Rows,
-    source: Source,
+    rows: &View<'_>,
+    field: Field,
     selection: &[Selected],
     groups: usize,
 ) {
     totals.resize(groups, Total::default());
-    let Source::Value(column) = source else {
+    let Field::Value(column) = field else {
         return;
     };
     let cells = rows.values(column);
@@ -197,14 +257,14 @@ fn add_up(
 /// Calls `step` with the group's result, the value and the row's place, for each row that carries the value.
 fn each_value<T: Clone + Default>(
     results: &mut Vec<T>,
-    rows: &Rows,
-    source: Source,
+    rows: &View<'_>,
+    field: Field,
     selection: &[Selected],
     groups: usize,
     mut step: impl FnMut(&mut T, i128, usize),
 ) {
     results.resize(groups, T::default());
-    let Source::Value(column) = source else {
+    let Field::Value(column) = field else {
         return;
     };
     let cells = rows.values(column);
@@ -217,49 +277,77 @@ fn each_value<T: Clone + Default>(
     }
 }
 
-/// Calls `step` with the group's result, the cell as a number and the group, for each row that has a cell.
+/// Calls `step` with the cell as a number and the group, for each row that has a cell.
 fn each_cell(
-    results: &mut Vec<u64>,
-    rows: &Rows,
-    source: Source,
+    rows: &View<'_>,
+    field: Field,
+    numbers: &mut Numbers<'_>,
     selection: &[Selected],
-    groups: usize,
-    mut step: impl FnMut(&mut u64, i128, usize),
+    mut step: impl FnMut(i128, usize),
 ) {
-    results.resize(groups, 0);
-    let mut each = |cell: &dyn Fn(usize) -> Option<i128>| {
+    let mut each = |cell: &mut dyn FnMut(usize) -> Option<i128>| {
         for selected in selection {
-            if let (Some(cell), Some(result)) =
-                (cell(selected.place), results.get_mut(selected.group))
-            {
-                step(result, cell, selected.group);
+            if let Some(cell) = cell(selected.place) {
+                step(cell, selected.group);
             }
         }
     };
-    match source {
-        Source::Row => each(&|_| Some(0)),
-        Source::Subject => each(&|place| rows.subjects.get(place).map(|text| text_cell(*text))),
-        Source::Value(column) => {
-            let cells = rows.values(column);
-            each(&|place| cells.get(place));
-        }
-        Source::Attribute(column) => {
-            let cells = rows.attributes(column);
-            each(&|place| cells.get(place).map(text_cell));
-        }
-        Source::ValueOrAttribute(value, attribute) => {
-            let (values, attributes) = (rows.values(value), rows.attributes(attribute));
-            each(&|place| {
-                values
+    match field {
+        Field::Row => each(&mut |_| Some(0)),
+        Field::Subject => {
+            each(&mut |place| {
+                rows.subjects
                     .get(place)
-                    .or_else(|| attributes.get(place).map(text_cell))
+                    .map(|n| text_cell(numbers.number(n)))
             });
         }
-        Source::Nowhere => {}
+        Field::Value(column) => {
+            let cells = rows.values(column);
+            each(&mut |place| cells.get(place));
+        }
+        Field::Attribute(column) => {
+            let cells = rows.attributes(column);
+            each(&mut |place| cells.get(place).map(|n| text_cell(numbers.number(n))));
+        }
+        Field::ValueOrAttribute(value, attribute) => {
+            let (values, attributes) = (rows.values(value), rows.attributes(attribute));
+            each(&mut |place| {
+                let text = || attributes.get(place).map(|n| text_cell(numbers.number(n)));
+                values.get(place).or_else(text)
+            });
+        }
+        Field::Nowhere => {}
     }
+}
+
+/// Joins the results of groups that are the same.
+fn merge<T: Clone + Default>(
+    mine: &mut Vec<T>,
+    theirs: Vec<T>,
+    groups: &[usize],
+    count: usize,
+    mut join: impl FnMut(&mut T, T),
+) {
+    mine.resize(count, T::default());
+    for (theirs, group) in theirs.into_iter().zip(groups) {
+        if let Some(mine) = mine.get_mut(*group) {
+            join(mine, theirs);
+        }
+    }
+}
+
+fn least<T: Ord + Copy>(mine: &mut Option<T>, theirs: Option<T>) {
+    *mine = match (*mine, theirs) {
+        (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
+        (mine, theirs) => mine.or(theirs),
+    };
 }
 
 /// A text as a cell that no decimal's units can equal: they stay below 10³⁸.
 fn text_cell(text: TextNumber) -> i128 {
     i128::MAX - i128::from(text)
+}
+
+fn text_of_cell(cell: i128) -> Option<TextNumber> {
+    TextNumber::try_from(i128::MAX - cell).ok()
 }

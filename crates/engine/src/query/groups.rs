@@ -1,14 +1,12 @@
 //! The groups of a query, numbered in the order they are met, and the order of their texts.
 
+use super::numbers::Numbers;
 use super::windows::WindowFinder;
 use super::{Cancel, Query, QueryError, QueryLimit, check, too_expensive};
-use crate::state::Organization;
-use crate::texts::{NO_TEXT, TextNumber};
+use crate::texts::{NO_TEXT, TextNumber, Texts};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use meterd_model::Timestamp;
-use parking_lot::RwLock;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 /// A group is a window's start and one text number per group key.
 pub(super) struct Groups {
@@ -75,6 +73,25 @@ impl Groups {
         Ok(number)
     }
 
+    /// Adds the groups of another scan of the same query, and answers their numbers here.
+    pub(super) fn absorb(
+        &mut self,
+        other: &Self,
+        numbers: &mut Numbers<'_>,
+    ) -> Result<Vec<usize>, QueryError> {
+        let here = |number: TextNumber, numbers: &mut Numbers<'_>| match number {
+            NO_TEXT => NO_TEXT,
+            text => numbers.number(text),
+        };
+        (0..other.len())
+            .map(|group| {
+                let key = texts_of(&other.texts, group, other.width).iter();
+                // The start of a window is in it.
+                self.number(other.start(group), key.map(|text| here(*text, numbers)))
+            })
+            .collect()
+    }
+
     pub(super) fn start(&self, group: usize) -> i64 {
         self.starts.get(group).copied().unwrap_or_default()
     }
@@ -105,41 +122,28 @@ fn texts_of(texts: &[TextNumber], group: usize, width: usize) -> &[TextNumber] {
     texts.get(start..start + width).unwrap_or_default()
 }
 
-/// The texts of the groups and their order.
-pub(super) struct Ranks {
+/// The order of the groups' texts.
+pub(super) struct Ranks<'a> {
+    texts: &'a Texts,
     ranked: HashMap<TextNumber, usize>,
-    texts: Vec<Arc<str>>,
 }
 
-/// Texts taken out under one lock; the one writer waits for no more.
-const TEXTS_PER_LOCK: usize = 4096;
-
-impl Ranks {
+impl<'a> Ranks<'a> {
     pub(super) fn new(
         groups: &Groups,
-        organization: &RwLock<Organization>,
+        texts: &'a Texts,
         cancel: &Cancel,
     ) -> Result<Self, QueryError> {
         let mut ranked: HashMap<_, _> = groups.texts.iter().map(|number| (*number, 0)).collect();
         ranked.remove(&NO_TEXT);
-        let numbers: Vec<_> = ranked.keys().copied().collect();
-        let mut found: Vec<(Arc<str>, TextNumber)> = Vec::with_capacity(numbers.len());
-        for some in numbers.chunks(TEXTS_PER_LOCK) {
-            check(cancel)?;
-            // A number means the same text under every lock.
-            let texts = &organization.read().texts;
-            found.extend(some.iter().filter_map(|n| Some((texts.handle(*n)?, *n))));
-        }
         check(cancel)?;
-        found.sort_unstable();
+        let mut order: Vec<TextNumber> = ranked.keys().copied().collect();
+        order.sort_unstable_by_key(|number| texts.get(*number));
         check(cancel)?;
-        for (rank, (_, number)) in found.iter().enumerate() {
+        for (rank, number) in order.iter().enumerate() {
             ranked.insert(*number, rank);
         }
-        Ok(Self {
-            ranked,
-            texts: found.into_iter().map(|(text, _)| text).collect(),
-        })
+        Ok(Self { texts, ranked })
     }
 
     /// `None` for the group without the attribute, which so comes first.
@@ -147,56 +151,7 @@ impl Ranks {
         self.ranked.get(&groups.text(group, index)).copied()
     }
 
-    pub(super) fn text(&self, groups: &Groups, group: usize, index: usize) -> Option<&str> {
-        let rank = self.of(groups, group, index)?;
-        self.texts.get(rank).map(AsRef::as_ref)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::Settings;
-    use meterd_model::{MeterId, Zone};
-    use uuid::Uuid;
-
-    #[test]
-    fn texts_are_taken_out_and_ordered_in_parts_that_can_be_cancelled() {
-        let organization = RwLock::new(Organization::default());
-        let query = Query {
-            meter: MeterId(Uuid::from_u128(1)),
-            from: Timestamp::MIN,
-            to: Timestamp::MAX,
-            zone: Zone::UTC,
-            window: None,
-            group_by: vec![crate::GroupKey::Subject],
-            filter: crate::Filter::default(),
-            aggregations: Vec::new(),
-            order_by: Vec::new(),
-            offset: 0,
-            limit: 10,
-        };
-        let mut groups = Groups::new(&query, Settings::default().query_groups_max);
-        let count = 2 * TEXTS_PER_LOCK + 5;
-        for n in 0..count {
-            let text = format!("{:06}", n * 7919 % count);
-            let number = organization.write().texts.number(&text);
-            groups.number(0, std::iter::once(number)).unwrap();
-        }
-        groups.number(0, std::iter::once(NO_TEXT)).unwrap();
-        let cancel = Cancel::new();
-        let ranks = Ranks::new(&groups, &organization, &cancel).unwrap();
-        for group in 0..count {
-            let rank = group * 7919 % count;
-            assert_eq!(ranks.of(&groups, group, 0), Some(rank));
-            assert_eq!(
-                ranks.text(&groups, group, 0),
-                Some(format!("{rank:06}").as_str())
-            );
-        }
-        assert_eq!(ranks.of(&groups, count, 0), None);
-        cancel.cancel();
-        let cancelled = Ranks::new(&groups, &organization, &cancel).map(|_| ());
-        assert_eq!(cancelled, Err(QueryError::Cancelled));
+    pub(super) fn text(&self, groups: &Groups, group: usize, index: usize) -> Option<&'a str> {
+        self.texts.get(groups.text(group, index))
     }
 }

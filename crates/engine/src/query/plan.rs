@@ -1,27 +1,51 @@
 //! A query with its names looked up, and the snapshot it reads.
 
 use super::groups::Groups;
+use super::numbers::Numbers;
+use super::view::View;
 use super::{Aggregation, Function, GroupKey, Query, QueryError};
+use crate::memory::Memory;
+use crate::segment::read::{Projection, Segment};
 use crate::state::Organization;
-use crate::table::{Cells, Chunk, Rows, Table};
-use crate::texts::{NO_TEXT, TextNumber, Texts};
+use crate::table::{Cells, Chunk};
+use crate::texts::{NO_TEXT, TextList, TextNumber, Texts};
 use meterd_model::FieldName;
+use roaring::RoaringTreemap;
+use std::sync::Arc;
 
+/// Everything that may have measurements of the range, as it was under one lock.
 pub(super) struct Plan {
-    from: i64,
-    to: i64,
-    /// Those that may have measurements of the range.
+    pub(super) memories: Vec<MemorySource>,
+    pub(super) segments: Vec<SegmentSource>,
+}
+
+/// The chunks of a meter in one memory.
+pub(super) struct MemorySource {
     pub(super) chunks: Vec<Chunk>,
-    subjects: Option<Vec<TextNumber>>,
-    attributes: Vec<(Source, Vec<TextNumber>)>,
-    group_by: Vec<Source>,
+    pub(super) texts: TextList,
+    pub(super) filter: TextFilter,
+    pub(super) layout: Layout,
+    pub(super) retired: Vec<Arc<RoaringTreemap>>,
+}
+
+pub(super) struct SegmentSource {
+    pub(super) segment: Arc<Segment>,
+    pub(super) projection: Projection,
+    pub(super) layout: Layout,
+    pub(super) retired: Vec<Arc<RoaringTreemap>>,
+}
+
+/// Where a source has what the query names.
+pub(super) struct Layout {
+    filters: Vec<Field>,
+    group_by: Vec<Field>,
     /// Of the aggregations.
-    pub(super) sources: Vec<Source>,
+    pub(super) fields: Vec<Field>,
 }
 
 /// Where a name's cells are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum Field {
     /// The measurement itself.
     Row,
     Subject,
@@ -29,11 +53,17 @@ pub(super) enum Source {
     Attribute(usize),
     /// A name that is both: the value where there is one, else the attribute.
     ValueOrAttribute(usize, usize),
-    /// No measurement of the meter ever carried it.
+    /// No measurement of the source carries it.
     Nowhere,
 }
 
-/// A selected row: its place in the chunk and its group.
+/// The texts that match, as numbers, sorted.
+pub(super) struct TextFilter {
+    subjects: Option<Vec<TextNumber>>,
+    attributes: Vec<Vec<TextNumber>>,
+}
+
+/// A selected row: its place in the view and its group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Selected {
     pub(super) place: usize,
@@ -41,80 +71,158 @@ pub(super) struct Selected {
 }
 
 impl Plan {
-    /// `None` if the meter has no measurements.
-    pub(super) fn new(organization: &Organization, query: &Query) -> Option<Self> {
-        let table = organization.table(query.meter)?;
+    pub(super) fn new(organization: &Organization, query: &Query) -> Self {
         let (from, to) = (query.from.micros(), query.to.micros());
-        let chunks = table
-            .chunks()
-            .iter()
+        let memories = organization.memories();
+        let segments = organization.sealed.segments(query.meter).iter();
+        Self {
+            memories: memories
+                .filter_map(|memory| MemorySource::new(organization, memory, query))
+                .collect(),
+            segments: segments
+                .filter(|segment| {
+                    let meta = segment.meta();
+                    meta.time_min < to && meta.time_max >= from && meta.rows > meta.superseded
+                })
+                .map(|segment| SegmentSource::new(organization, segment, query))
+                .collect(),
+        }
+    }
+}
+
+impl MemorySource {
+    fn new(organization: &Organization, memory: &Memory, query: &Query) -> Option<Self> {
+        let table = memory.table(query.meter)?;
+        let (from, to) = (query.from.micros(), query.to.micros());
+        let chunks: Vec<Chunk> = (table.chunks().iter())
             .filter(|chunk| chunk.rows.time_min < to && chunk.rows.time_max >= from)
             .filter(|chunk| chunk.current_count() > 0)
             .cloned()
             .collect();
-        let texts = &organization.texts;
-        let filter = &query.filter;
-        let subjects = filter
-            .subjects
-            .as_ref()
-            .map(|subjects| numbers(texts, subjects.iter().map(meterd_model::Subject::as_str)));
-        let attributes = filter.attributes.iter().map(|(name, wanted)| {
-            let wanted = numbers(texts, wanted.iter().map(String::as_str));
-            (attribute(table, name), wanted)
-        });
-        let group_by = query.group_by.iter().map(|key| match key {
-            GroupKey::Subject => Source::Subject,
-            GroupKey::Attribute(name) => attribute(table, name),
-        });
-        let sources = query
-            .aggregations
-            .iter()
-            .map(|aggregation| source(table, aggregation));
-        Some(Self {
-            from,
-            to,
+        let is_recent = std::ptr::eq(memory, &raw const organization.recent);
+        let value = |name: &FieldName| position(table.value_names(), name);
+        let attribute = |name: &FieldName| position(table.attribute_names(), name);
+        (!chunks.is_empty()).then(|| Self {
             chunks,
-            subjects,
-            attributes: attributes.collect(),
-            group_by: group_by.collect(),
-            sources: sources.collect(),
+            texts: memory.texts.list().clone(),
+            filter: TextFilter::new(query, |text| memory.texts.find(text)),
+            layout: Layout::new(query, value, attribute),
+            // What comes marks its own rows by itself.
+            retired: if is_recent {
+                Vec::new()
+            } else {
+                organization.retired_while_sealing(query.meter)
+            },
         })
     }
+}
 
-    /// Finds the rows of a chunk that match, and their groups.
+impl SegmentSource {
+    fn new(organization: &Organization, segment: &Arc<Segment>, query: &Query) -> Self {
+        let meta = segment.meta();
+        let retired = organization.retired(meta.partition);
+        let mut projection = Projection::default();
+        let has = |names: &[FieldName], name: &FieldName| names.binary_search(name).is_ok();
+        let mut value = |name: &FieldName| {
+            has(&meta.values, name).then(|| column(&mut projection.values, name))
+        };
+        let mut attribute = |name: &FieldName| {
+            has(&meta.attributes, name).then(|| column(&mut projection.attributes, name))
+        };
+        let layout = Layout::new(query, &mut value, &mut attribute);
+        let picks = (query.aggregations.iter()).any(|aggregation| {
+            matches!(aggregation.function, Function::Latest | Function::Earliest)
+        });
+        let covered = query.from.micros() <= meta.time_min && meta.time_max < query.to.micros();
+        projection.subjects = query.filter.subjects.is_some() || layout.names(Field::Subject);
+        projection.times = picks || !covered || query.window.is_some();
+        projection.sequences = picks || !retired.is_empty();
+        Self {
+            segment: Arc::clone(segment),
+            projection,
+            layout,
+            retired,
+        }
+    }
+}
+
+impl Layout {
+    fn new(
+        query: &Query,
+        mut value: impl FnMut(&FieldName) -> Option<usize>,
+        mut attribute: impl FnMut(&FieldName) -> Option<usize>,
+    ) -> Self {
+        let mut text = |name: &FieldName| attribute(name).map_or(Field::Nowhere, Field::Attribute);
+        let filters = query.filter.attributes.iter();
+        let filters = filters.map(|(name, _)| text(name)).collect();
+        let group_by = (query.group_by.iter()).map(|key| match key {
+            GroupKey::Subject => Field::Subject,
+            GroupKey::Attribute(name) => text(name),
+        });
+        let group_by = group_by.collect();
+        let fields = query.aggregations.iter();
+        Self {
+            filters,
+            group_by,
+            fields: fields
+                .map(|aggregation| field(aggregation, &mut value, &mut attribute))
+                .collect(),
+        }
+    }
+
+    fn names(&self, wanted: Field) -> bool {
+        self.group_by.contains(&wanted) || self.fields.contains(&wanted)
+    }
+
+    /// Finds the rows among `places` that match, and their groups.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one scan, each borrowed on its own"
+    )]
     pub(super) fn select(
         &self,
-        chunk: &Chunk,
+        query: &Query,
+        view: &View<'_>,
+        places: impl Iterator<Item = usize>,
+        filter: &TextFilter,
+        retired: &[Arc<RoaringTreemap>],
+        numbers: &mut Numbers<'_>,
         groups: &mut Groups,
         selection: &mut Vec<Selected>,
     ) -> Result<(), QueryError> {
         selection.clear();
-        let rows = &*chunk.rows;
-        let filters: Vec<_> = (self.attributes.iter())
-            .map(|(source, wanted)| (texts_of(rows, *source), wanted))
+        let (from, to) = (query.from.micros(), query.to.micros());
+        let filters: Vec<_> = (self.filters.iter())
+            .zip(&filter.attributes)
+            .map(|(field, wanted)| (texts_of(view, *field), wanted))
             .collect();
-        let keys: Vec<_> = self
-            .group_by
-            .iter()
-            .map(|source| texts_of(rows, *source))
+        let keys: Vec<_> = (self.group_by.iter())
+            .map(|field| texts_of(view, *field))
             .collect();
-        for place in chunk.current_places() {
-            let (Some(time), Some(subject)) = (rows.times.get(place), rows.subjects.get(place))
-            else {
-                break;
+        let all_in_range = view.times.is_empty();
+        for place in places {
+            let time = match view.times.get(place) {
+                Some(time) => *time,
+                None if all_in_range => from,
+                None => break,
             };
-            let matches = (self.from..self.to).contains(time)
-                && self
-                    .subjects
-                    .as_ref()
-                    .is_none_or(|wanted| wanted.binary_search(subject).is_ok())
-                && filters.iter().all(|(cells, wanted)| {
-                    let cell = cells.get(place, *subject);
+            let matches = time >= from
+                && time < to
+                && filter.subjects.as_ref().is_none_or(|wanted| {
+                    let subject = view.subjects.get(place).unwrap_or(NO_TEXT);
+                    wanted.binary_search(&subject).is_ok()
+                })
+                && (filters.iter()).all(|(cells, wanted)| {
+                    let cell = cells.get(place).unwrap_or(NO_TEXT);
                     cell != NO_TEXT && wanted.binary_search(&cell).is_ok()
-                });
+                })
+                && !is_retired(retired, view.sequences, place);
             if matches {
-                let key = keys.iter().map(|cells| cells.get(place, *subject));
-                let group = groups.number(*time, key)?;
+                let key = (keys.iter()).map(|cells| match cells.get(place) {
+                    Some(number) => numbers.number(number),
+                    None => NO_TEXT,
+                });
+                let group = groups.number(time, key)?;
                 selection.push(Selected { place, group });
             }
         }
@@ -122,64 +230,76 @@ impl Plan {
     }
 }
 
-/// The cells of a source that are texts.
-enum TextCells<'a> {
-    Subject,
-    Attribute(Cells<'a, TextNumber>),
-    Nowhere,
+pub(crate) fn is_retired(retired: &[Arc<RoaringTreemap>], sequences: &[u64], place: usize) -> bool {
+    !retired.is_empty()
+        && (sequences.get(place))
+            .is_some_and(|sequence| retired.iter().any(|rows| rows.contains(*sequence)))
 }
 
-fn texts_of(rows: &Rows, source: Source) -> TextCells<'_> {
-    match source {
-        Source::Subject => TextCells::Subject,
-        Source::Attribute(column) => TextCells::Attribute(rows.attributes(column)),
-        Source::Row | Source::Value(_) | Source::ValueOrAttribute(..) | Source::Nowhere => {
-            TextCells::Nowhere
+impl TextFilter {
+    pub(super) fn new(query: &Query, mut find: impl FnMut(&str) -> Option<TextNumber>) -> Self {
+        // Texts that the source does not have match nothing.
+        let mut numbers = |wanted: &mut dyn Iterator<Item = &str>| {
+            let mut numbers: Vec<_> = wanted.filter_map(&mut find).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        let filter = &query.filter;
+        let subjects = filter
+            .subjects
+            .as_ref()
+            .map(|subjects| numbers(&mut subjects.iter().map(meterd_model::Subject::as_str)));
+        let attributes = (filter.attributes.iter())
+            .map(|(_, wanted)| numbers(&mut wanted.iter().map(String::as_str)));
+        Self {
+            subjects,
+            attributes: attributes.collect(),
+        }
+    }
+
+    /// For sources that use the query's numbers.
+    pub(super) fn of_query(query: &Query, texts: &mut Texts) -> Self {
+        Self::new(query, |text| Some(texts.number(text)))
+    }
+}
+
+/// The cells of a field that are texts; none for one that is nowhere.
+fn texts_of<'a>(view: &View<'a>, field: Field) -> Cells<'a, TextNumber> {
+    match field {
+        Field::Subject => view.subjects,
+        Field::Attribute(column) => view.attributes(column),
+        Field::Row | Field::Value(_) | Field::ValueOrAttribute(..) | Field::Nowhere => {
+            Cells::new(&[], NO_TEXT)
         }
     }
 }
 
-impl TextCells<'_> {
-    fn get(&self, place: usize, subject: TextNumber) -> TextNumber {
-        match self {
-            Self::Subject => subject,
-            Self::Attribute(cells) => cells.get(place).unwrap_or(NO_TEXT),
-            Self::Nowhere => NO_TEXT,
-        }
-    }
-}
-
-/// Sorted; texts that nobody ever sent match nothing.
-fn numbers<'a>(texts: &Texts, wanted: impl Iterator<Item = &'a str>) -> Vec<TextNumber> {
-    let mut numbers: Vec<_> = wanted.filter_map(|text| texts.find(text)).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-fn source(table: &Table, aggregation: &Aggregation) -> Source {
+fn field(
+    aggregation: &Aggregation,
+    mut value: impl FnMut(&FieldName) -> Option<usize>,
+    mut attribute: impl FnMut(&FieldName) -> Option<usize>,
+) -> Field {
     match (aggregation.function, &aggregation.field) {
-        (Function::Unique, None) => Source::Subject,
-        (_, None) => Source::Row,
-        (Function::Count | Function::Unique, Some(name)) => {
-            match (value(table, name), attribute(table, name)) {
-                (Source::Value(value), Source::Attribute(attribute)) => {
-                    Source::ValueOrAttribute(value, attribute)
-                }
-                (Source::Nowhere, found) | (found, _) => found,
-            }
-        }
-        (_, Some(name)) => value(table, name),
+        (Function::Unique, None) => Field::Subject,
+        (_, None) => Field::Row,
+        (Function::Count | Function::Unique, Some(name)) => match (value(name), attribute(name)) {
+            (Some(value), Some(attribute)) => Field::ValueOrAttribute(value, attribute),
+            (Some(value), None) => Field::Value(value),
+            (None, Some(attribute)) => Field::Attribute(attribute),
+            (None, None) => Field::Nowhere,
+        },
+        (_, Some(name)) => value(name).map_or(Field::Nowhere, Field::Value),
     }
-}
-
-fn value(table: &Table, name: &FieldName) -> Source {
-    position(table.value_names(), name).map_or(Source::Nowhere, Source::Value)
-}
-
-fn attribute(table: &Table, name: &FieldName) -> Source {
-    position(table.attribute_names(), name).map_or(Source::Nowhere, Source::Attribute)
 }
 
 fn position(names: &[FieldName], name: &FieldName) -> Option<usize> {
     names.iter().position(|known| known == name)
+}
+
+/// The place of a name in a projection, which gets it if it has not.
+fn column(names: &mut Vec<FieldName>, name: &FieldName) -> usize {
+    position(names, name).unwrap_or_else(|| {
+        names.push(name.clone());
+        names.len() - 1
+    })
 }

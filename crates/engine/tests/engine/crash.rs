@@ -1,7 +1,7 @@
 //! Power cuts at every step of a workload, and disks that fail without one.
 
 use crate::fixtures::*;
-use meterd_engine::testing::{PowerCut, SimulatedDisk};
+use meterd_engine::testing::{Operation, PowerCut, SimulatedDisk};
 use meterd_engine::{
     Cancel, Durability, Engine, OpenError, Settings, SubmitError, Ticket, Verdict, verify,
 };
@@ -85,7 +85,9 @@ fn play(engine: &Engine, first: u32) -> Script {
 /// Acknowledged ⊆ stored, every row as one of the versions that may count, the sum that of the rows.
 fn check(engine: &Engine, script: &Script) {
     let current = |name: &str| {
-        let trace = engine.trace(organization(1), &id(name), 100)?;
+        let trace = engine
+            .trace(organization(1), &id(name), 100, &Cancel::new())
+            .unwrap()?;
         Some(
             trace
                 .current()
@@ -294,8 +296,8 @@ fn no_answer_rests_on_what_may_come_back() {
         ticket.wait().map(|receipt| receipt.outcomes)
     };
     store(&engine, a());
-    disk.fail_syncs(1);
-    disk.fail_cuts(5);
+    disk.fail(Operation::Sync, 1);
+    disk.fail(Operation::Cut, 5);
     assert_eq!(void("a"), Err(SubmitError::Unavailable));
     let send = |batch| engine.submit(batch).unwrap().wait();
     assert_eq!(send(a()), Err(SubmitError::Unavailable));
@@ -304,14 +306,14 @@ fn no_answer_rests_on_what_may_come_back() {
         Err(SubmitError::Unavailable)
     );
     assert_eq!(void("unknown"), Err(SubmitError::Unavailable));
-    disk.fail_cuts(0);
+    disk.fail(Operation::Cut, 0);
     assert_eq!(store(&engine, a()), [Verdict::Duplicate]);
     let found = open(&disk.restart(PowerCut::Keep));
     assert_eq!(totals(&found), (1, "1".to_owned()));
     // No space is no excuse either.
     store(&engine, batch(vec![measured("b", 1, "1")]));
     disk.set_space(Some(10));
-    disk.fail_cuts(1);
+    disk.fail(Operation::Cut, 1);
     assert_eq!(void("a"), Err(SubmitError::Unavailable));
     assert_eq!(void("a"), Err(SubmitError::Full));
 }
@@ -330,8 +332,8 @@ fn what_a_start_reads_is_on_the_disk() {
             for n in 0..4 {
                 store(&engine, batch(vec![measured(&format!("a{n}"), 1, "1")]));
             }
-            disk.fail_syncs(1);
-            disk.fail_cuts(100);
+            disk.fail(Operation::Sync, 1);
+            disk.fail(Operation::Cut, 100);
             let unsure = engine.submit(batch(vec![measured("b", 1, "1")])).unwrap();
             let _ = unsure.wait();
             let disk = disk.kill();
@@ -356,10 +358,10 @@ fn what_a_start_reads_is_on_the_disk() {
 fn a_start_without_space_still_reads() {
     let disk = SimulatedDisk::new();
     store(&open(&disk), batch(vec![measured("a", 1, "1")]));
-    // An interrupted write is cut off, and there is no room for a copy of it.
+    // An interrupted write is cut off, and there is no room for a copy of it; nor does it leave room for a new file.
     let file = Path::new(DIRECTORY).join("log/00000000000000000001.log");
     let mut bytes = disk.bytes(&file).unwrap();
-    bytes.extend([7; 50]);
+    bytes.extend([7; 20]);
     disk.put(&file, bytes);
     disk.set_space(Some(0));
     let engine = open(&disk);
@@ -399,8 +401,8 @@ fn a_log_that_failed_is_repaired_without_being_asked() {
         ..Settings::default()
     };
     let engine = open_with(&disk, settings);
-    disk.fail_syncs(1);
-    disk.fail_cuts(3);
+    disk.fail(Operation::Sync, 1);
+    disk.fail(Operation::Cut, 3);
     let refused = engine.submit(batch(vec![measured("a", 1, "1")])).unwrap();
     assert_eq!(refused.wait(), Err(SubmitError::Unavailable));
     assert!(eventually(|| engine.is_writable()));
@@ -477,7 +479,7 @@ fn a_failed_sync_is_not_retried_as_if_nothing_happened() {
     let engine = open_with(&disk, Settings::default());
     store(&engine, batch(vec![measured("a", 1, "1")]));
     for round in 0..5 {
-        disk.fail_syncs(1);
+        disk.fail(Operation::Sync, 1);
         let name = format!("b{round}");
         let refused = engine
             .submit(batch(vec![measured(&name, 1, "1")]))

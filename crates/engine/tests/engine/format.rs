@@ -2,7 +2,7 @@
 
 use crate::fixtures::*;
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
-use meterd_engine::{Action, Batch, Engine, Fault, OpenError, Problem, Settings, verify};
+use meterd_engine::{Action, Batch, Cancel, Engine, Fault, OpenError, Problem, Settings, verify};
 use meterd_model::{Decimal, Timestamp};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -245,7 +245,12 @@ fn the_first_format_is_still_read() {
     let stats = engine.stats();
     assert_eq!((stats.organizations, stats.ids), (2, 4));
     assert_eq!((stats.measurements, stats.versions), (2, 5));
-    let trace = |n, name| engine.trace(organization(n), &id(name), 10).unwrap();
+    let trace = |n, name| {
+        engine
+            .trace(organization(n), &id(name), 10, &Cancel::new())
+            .unwrap()
+            .unwrap()
+    };
     let rich = trace(1, "ärich");
     assert_eq!(
         rich.versions

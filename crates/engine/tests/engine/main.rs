@@ -8,8 +8,10 @@
 
 mod concurrency;
 mod crash;
+mod crash_points;
 mod fixtures;
 mod format;
+mod fuzzing;
 mod oracle;
 mod properties;
 mod rules;

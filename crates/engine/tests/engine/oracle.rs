@@ -2,26 +2,52 @@
 
 use crate::fixtures::organization;
 use meterd_engine::{
-    Batch, Function, GroupKey, Number, OnConflict, OrderKey, Query, QueryAnswer, Row, Verdict,
-    VoidOutcome,
+    Action, Batch, Function, GroupKey, Number, OnConflict, OrderKey, Query, QueryAnswer, Row,
+    Verdict, VoidOutcome,
 };
 use meterd_model::{
-    Decimal, DecimalSum, FieldName, Measurement, MeasurementId, OrganizationId, Timestamp,
+    Decimal, DecimalSum, FieldName, Measurement, MeasurementId, MeterId, OrganizationId, Timestamp,
 };
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every id ever accepted, in the order of their current versions' sequences where that matters.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Oracle {
     kept: Vec<Kept>,
+    /// Every event of every id, oldest first.
+    histories: BTreeMap<(OrganizationId, MeasurementId), Vec<Event>>,
+    /// Sequences of events that were dropped with their month.
+    dropped: BTreeSet<u64>,
     next_sequence: u64,
 }
 
+/// Sequence, what happened, and the version that was stored.
+pub(crate) type Event = (u64, Action, Option<Measurement>);
+
+#[derive(Clone, PartialEq)]
 struct Kept {
     organization: OrganizationId,
     measurement: Measurement,
     sequence: u64,
     voided: bool,
+    /// Its month was dropped: it does not count, but its id and content are known.
+    dropped: bool,
+}
+
+impl Kept {
+    fn counts(&self, organization: OrganizationId) -> bool {
+        self.organization == organization && !self.voided && !self.dropped
+    }
+}
+
+/// What an engine is to say of a meter.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) measurements: u64,
+    pub(crate) versions: u64,
+    pub(crate) values: BTreeSet<FieldName>,
+    pub(crate) attributes: BTreeSet<FieldName>,
 }
 
 impl Oracle {
@@ -48,6 +74,16 @@ impl Oracle {
             };
             if matches!(verdict, Verdict::Accepted | Verdict::Replaced) {
                 let sequence = self.sequence();
+                let action = if verdict == Verdict::Accepted {
+                    Action::Stored
+                } else {
+                    Action::Replaced
+                };
+                self.note(
+                    batch.organization,
+                    &measurement.id,
+                    (sequence, action, Some(measurement.clone())),
+                );
                 self.kept.retain(|kept| {
                     kept.organization != batch.organization || kept.measurement.id != measurement.id
                 });
@@ -56,6 +92,7 @@ impl Oracle {
                     measurement,
                     sequence,
                     voided: false,
+                    dropped: false,
                 });
             }
             verdicts.push(verdict);
@@ -79,19 +116,101 @@ impl Oracle {
                 }
             };
             if outcome == VoidOutcome::Voided {
-                self.sequence();
+                let sequence = self.sequence();
+                self.note(organization, id, (sequence, Action::Voided, None));
             }
             outcomes.push(outcome);
         }
         outcomes
     }
 
+    /// Drops the months of a meter that ended by `before`. Answers how many versions and voids that were.
+    pub(crate) fn expire(
+        &mut self,
+        organization: OrganizationId,
+        meter: MeterId,
+        before: Timestamp,
+    ) -> u64 {
+        let is_old =
+            |version: &Measurement| version.meter == meter && month(version.time) < month(before);
+        let mut count = 0;
+        for ((of, _), events) in &self.histories {
+            if *of != organization {
+                continue;
+            }
+            // A void is kept where what it voided is.
+            let mut newest_is_old = false;
+            for (sequence, _, version) in events {
+                newest_is_old = version.as_ref().map_or(newest_is_old, is_old);
+                count += u64::from(newest_is_old && self.dropped.insert(*sequence));
+            }
+        }
+        for kept in &mut self.kept {
+            kept.dropped = self.dropped.contains(&kept.sequence);
+        }
+        count
+    }
+
+    fn note(&mut self, organization: OrganizationId, id: &MeasurementId, event: Event) {
+        let history = self.histories.entry((organization, id.clone()));
+        history.or_default().push(event);
+    }
+
+    /// Every id with its events, oldest first, as far back as none was dropped.
+    pub(crate) fn histories(
+        &self,
+    ) -> impl Iterator<Item = (OrganizationId, &MeasurementId, &[Event])> {
+        self.histories.iter().map(|((organization, id), events)| {
+            let dropped = events
+                .iter()
+                .rposition(|(sequence, ..)| self.dropped.contains(sequence));
+            let first = dropped.map_or(0, |last| last + 1);
+            (*organization, id, &events[first..])
+        })
+    }
+
+    /// Measurements of a meter that count.
+    pub(crate) fn counted(&self, organization: OrganizationId, meter: MeterId) -> u64 {
+        self.held(organization, meter).measurements
+    }
+
+    pub(crate) fn held(&self, organization: OrganizationId, meter: MeterId) -> Held {
+        let mut held = Held::default();
+        let kept = self.kept.iter();
+        let counted =
+            kept.filter(|kept| kept.counts(organization) && kept.measurement.meter == meter);
+        held.measurements = u64::try_from(counted.count()).unwrap();
+        for ((of, _), events) in &self.histories {
+            let mut newest = None;
+            for (sequence, _, version) in events {
+                newest = version.as_ref().or(newest);
+                let of_meter = newest.is_some_and(|newest| newest.meter == meter);
+                if *of != organization || !of_meter || self.dropped.contains(sequence) {
+                    continue;
+                }
+                let Some(version) = version else {
+                    continue;
+                };
+                held.versions += 1;
+                held.values
+                    .extend(version.values.iter().map(|(name, _)| name.clone()));
+                held.attributes
+                    .extend(version.attributes.iter().map(|(name, _)| name.clone()));
+            }
+        }
+        held
+    }
+
     /// All that counts of organization 1: sequence and measurement, newest first.
     pub(crate) fn listing(&self) -> Vec<(u64, Measurement)> {
+        self.listing_of(organization(1))
+    }
+
+    pub(crate) fn listing_of(&self, organization: OrganizationId) -> Vec<(u64, Measurement)> {
         let mut all: Vec<_> = self
             .kept
             .iter()
-            .filter(|kept| kept.organization == organization(1) && !kept.voided)
+            .filter(|kept| kept.counts(organization))
             .map(|kept| (kept.sequence, kept.measurement.clone()))
             .collect();
         all.sort_by_key(|(sequence, measurement)| std::cmp::Reverse((measurement.time, *sequence)));
@@ -99,12 +218,13 @@ impl Oracle {
     }
 
     pub(crate) fn query(&self, query: &Query) -> QueryAnswer {
+        self.query_of(organization(1), query)
+    }
+
+    pub(crate) fn query_of(&self, organization: OrganizationId, query: &Query) -> QueryAnswer {
         let mut groups: Vec<(Row, Vec<&Kept>)> = Vec::new();
         for kept in &self.kept {
-            if kept.organization != organization(1)
-                || kept.voided
-                || !matches(query, &kept.measurement)
-            {
+            if !kept.counts(organization) || !matches(query, &kept.measurement) {
                 continue;
             }
             let (from, to) = window(query, kept.measurement.time);
@@ -161,6 +281,11 @@ impl Oracle {
                 .collect(),
         }
     }
+}
+
+/// As in `2026-11`.
+fn month(time: Timestamp) -> String {
+    time.to_string().chars().take(7).collect()
 }
 
 fn compare(query: &Query, a: &Row, b: &Row) -> Ordering {
@@ -259,7 +384,7 @@ fn aggregate(function: Function, field: Option<&str>, members: &[&Kept]) -> Opti
         Function::Earliest => values.iter().min().map(|v| number(v.2)),
         Function::Count => Some(Number::Count(texts.len().try_into().unwrap())),
         Function::Unique => {
-            let distinct: std::collections::BTreeSet<_> = texts.into_iter().collect();
+            let distinct: BTreeSet<_> = texts.into_iter().collect();
             Some(Number::Count(distinct.len().try_into().unwrap()))
         }
     }

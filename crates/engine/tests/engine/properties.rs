@@ -5,7 +5,7 @@ use crate::oracle::Oracle;
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
     Aggregation, Batch, Cancel, Engine, Filter, Function, GroupKey, Listing, OnConflict, Order,
-    OrderKey, Query, Settings, verify,
+    OrderKey, Query, Sealing, Settings, verify,
 };
 use meterd_model::{Decimal, Measurement, Timestamp, Window, Zone};
 use proptest::collection::vec;
@@ -40,6 +40,10 @@ const MOMENTS: [i64; 5] = [
 enum Step {
     Submit(Batch),
     Void(u128, Vec<u8>),
+    Seal,
+    Merge,
+    Close,
+    CutPower(PowerCut),
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -135,7 +139,14 @@ fn step() -> impl Strategy<Value = Step> {
         });
     let void = (1_u128..3, vec(0_u8..50, 0..5))
         .prop_map(|(organization, ids)| Step::Void(organization, ids));
-    prop_oneof![4 => submit, 1 => void]
+    let keep = prop_oneof![
+        4 => Just(Step::Seal),
+        3 => Just(Step::Merge),
+        1 => Just(Step::Close),
+        1 => Just(Step::CutPower(PowerCut::Drop)),
+        1 => any::<u64>().prop_map(|seed| Step::CutPower(PowerCut::Tear { seed })),
+    ];
+    prop_oneof![6 => submit, 2 => void, 4 => keep]
 }
 
 fn query() -> impl Strategy<Value = Query> {
@@ -269,21 +280,63 @@ fn agree(engine: &Engine, oracle: &Oracle, queries: &[Query]) -> Result<(), Test
         }
     }
     prop_assert_eq!(listed, oracle.listing());
+    let mut measurements = 0;
+    for (number, meter_number) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let (organization, meter) = (organization(number), meter(meter_number));
+        let counted = oracle.counted(organization, meter);
+        prop_assert_eq!(
+            engine.meter_stats(organization, meter).measurements,
+            counted
+        );
+        measurements += counted;
+    }
+    let stats = engine.stats();
+    let ids = u64::try_from(oracle.histories().count()).unwrap();
+    prop_assert_eq!((stats.measurements, stats.ids), (measurements, ids));
+    for (organization, id, events) in oracle.histories() {
+        for limit in [1, 2, 100] {
+            let trace = engine
+                .trace(organization, id, limit, &Cancel::new())
+                .unwrap()
+                .unwrap();
+            let versions = trace.versions.into_iter();
+            let versions: Vec<_> = versions
+                .map(|v| (v.sequence, v.action, v.measurement))
+                .collect();
+            let newest = events.len().saturating_sub(limit);
+            prop_assert_eq!(
+                &versions,
+                &events[newest..],
+                "{:?} of {:?}",
+                id,
+                organization
+            );
+            prop_assert_eq!(trace.more, newest > 0);
+        }
+    }
+    Ok(())
+}
+
+fn check_sound(disk: &SimulatedDisk) -> Result<(), TestCaseError> {
+    let report = verify(Path::new(DIRECTORY), disk, &mut |_, _| {}).unwrap();
+    prop_assert!(report.is_sound(), "{:?}", report.problems);
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn the_engine_agrees_with_the_oracle(steps in vec(step(), 1..14), queries in vec(query(), 1..12), small_files in any::<bool>()) {
-        let disk = SimulatedDisk::new();
+    fn the_engine_agrees_with_the_oracle(steps in vec(step(), 1..24), queries in vec(query(), 1..12), small_files in any::<bool>()) {
+        let mut disk = SimulatedDisk::new();
         let settings = Settings {
             log_file_max_bytes: if small_files { 200 } else { 1 << 20 },
+            sealing: Sealing::OnDemand,
+            merge_fan_in: 2,
             ..Settings::default()
         };
         let mut oracle = Oracle::default();
-        let engine = open_with(&disk, settings.clone());
+        let mut engine = open_with(&disk, settings.clone());
         for step in steps {
             match step {
                 Step::Submit(batch) => {
@@ -296,6 +349,18 @@ proptest! {
                     let receipt = engine.void(organization(number), ids, at(1_800_000_001)).unwrap().wait().unwrap();
                     prop_assert_eq!(receipt.outcomes, expected);
                 }
+                Step::Seal => engine.seal().unwrap(),
+                Step::Merge => while engine.merge().unwrap() {},
+                Step::Close => {
+                    drop(engine);
+                    check_sound(&disk)?;
+                    engine = open_with(&disk, settings.clone());
+                }
+                Step::CutPower(cut) => {
+                    // The old engine still holds the old disk; what it does at its end is lost.
+                    disk = disk.restart(cut);
+                    engine = open_with(&disk, settings.clone());
+                }
             }
         }
         agree(&engine, &oracle, &queries)?;
@@ -303,8 +368,7 @@ proptest! {
         let crashed = open_with(&disk.restart(PowerCut::Drop), settings.clone());
         agree(&crashed, &oracle, &queries)?;
         drop(engine);
-        let report = verify(Path::new(DIRECTORY), &disk, &mut |_, _| {}).unwrap();
-        prop_assert!(report.is_sound(), "{:?}", report.problems);
+        check_sound(&disk)?;
         agree(&open_with(&disk, settings), &oracle, &queries)?;
     }
 }

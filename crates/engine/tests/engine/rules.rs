@@ -6,12 +6,13 @@ use VoidOutcome::{AlreadyVoided, NotFound, Voided};
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
     Action, Batch, Cancel, Durability, Engine, GroupKey, ListCursor, Listing, OpenError, Order,
-    OrderKey, Query, QueryError, QueryLimit, Settings, SubmitError, SystemDisk, Verdict,
+    OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError, SystemDisk, Verdict,
     VoidOutcome, verify,
 };
 use meterd_model::{Measurement, MeasurementError, Timestamp, Window};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn one_id_is_decided_by_what_it_holds() {
@@ -71,7 +72,10 @@ fn a_voided_id_stays_taken_until_replaced() {
         store(&engine, batch(vec![measured("a", 1, "1")])),
         [Duplicate]
     );
-    let trace = engine.trace(organization(1), &id("a"), 100).unwrap();
+    let trace = engine
+        .trace(organization(1), &id("a"), 100, &Cancel::new())
+        .unwrap()
+        .unwrap();
     assert_eq!(trace.duplicates, 1);
     let actions: Vec<_> = trace
         .versions
@@ -90,10 +94,18 @@ fn a_voided_id_stays_taken_until_replaced() {
     assert!(trace.versions[1].measurement.is_none());
     drop(engine);
     let engine = open(&disk.restart(PowerCut::Drop));
-    let again = engine.trace(organization(1), &id("a"), 100).unwrap();
+    let again = engine
+        .trace(organization(1), &id("a"), 100, &Cancel::new())
+        .unwrap()
+        .unwrap();
     assert_eq!((again.versions, again.duplicates), (trace.versions, 0));
     assert_eq!(totals(&engine), (1, "1".to_owned()));
-    assert!(engine.trace(organization(2), &id("a"), 100).is_none());
+    assert!(
+        engine
+            .trace(organization(2), &id("a"), 100, &Cancel::new())
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -335,7 +347,10 @@ fn a_trace_shows_the_newest_versions() {
         store(&engine, replacing(vec![measured("a", n, "1")]));
     }
     let trace = |limit| {
-        let trace = engine.trace(organization(1), &id("a"), limit).unwrap();
+        let trace = engine
+            .trace(organization(1), &id("a"), limit, &Cancel::new())
+            .unwrap()
+            .unwrap();
         let sequences: Vec<_> = trace.versions.iter().map(|v| v.sequence).collect();
         (sequences, trace.more)
     };
@@ -477,4 +492,75 @@ fn windows_are_clipped_to_the_range() {
     let windows: Vec<(Timestamp, Timestamp)> =
         answer.rows.iter().map(|row| (row.from, row.to)).collect();
     assert_eq!(windows, [(at(5), at(86_400)), (at(86_400), at(100_000))]);
+}
+
+/// With marks an hour apart, a window of a day is over after 25 hours at the latest.
+#[test]
+fn ids_are_forgotten_after_their_organizations_window() {
+    const HOUR: i64 = 3_600;
+    let disk = SimulatedDisk::new();
+    let settings = Settings {
+        sealing: Sealing::OnDemand,
+        merge_fan_in: 2,
+        ..Settings::default()
+    };
+    let open = |disk: &SimulatedDisk| {
+        let engine = open_with(disk, settings.clone());
+        engine.set_id_window(organization(1), Some(Duration::from_hours(24)));
+        engine
+    };
+    let send = |engine: &Engine, hours: i64, names: &[(&str, &str)]| {
+        let measurements = names.iter().map(|(name, value)| measured(name, 1, value));
+        let mut batch = batch(measurements.collect());
+        batch.received = at(1_800_000_000 + hours * HOUR);
+        store(engine, batch)
+    };
+    let mut engine = open(&disk);
+    assert_eq!(
+        send(&engine, 0, &[("a", "1"), ("b", "2")]),
+        [Accepted, Accepted]
+    );
+    assert_eq!(
+        send(&engine, 23, &[("a", "1"), ("c", "4")]),
+        [Duplicate, Accepted]
+    );
+    // Forgotten, then known again; within a batch too.
+    assert_eq!(
+        send(&engine, 26, &[("a", "8"), ("a", "8"), ("b", "9")]),
+        [Accepted, Duplicate, Accepted]
+    );
+    assert_eq!(send(&engine, 27, &[("c", "5")]), [Conflict]);
+    assert_eq!(totals(&engine), (5, "24".to_owned()));
+    let trace = |engine: &Engine| {
+        let trace = engine.trace(organization(1), &id("a"), 10, &Cancel::new());
+        trace.unwrap().unwrap().versions.len()
+    };
+    assert_eq!(trace(&engine), 1);
+    for round in 0..3 {
+        engine.seal().unwrap();
+        while engine.merge().unwrap() {}
+        assert_eq!((totals(&engine), trace(&engine)), ((5, "24".to_owned()), 1));
+        drop(engine);
+        let report = verify(Path::new(DIRECTORY), &disk, &mut |_, _| {}).unwrap();
+        assert!(report.is_sound(), "{:?}", report.problems);
+        engine = open(&disk);
+        let hours = 30 + round;
+        assert_eq!(
+            send(&engine, hours, &[("a", "8"), ("a", "9")]),
+            [Duplicate, Conflict]
+        );
+        // The log tells what was forgotten, whatever the window is when it is read.
+        assert_eq!(
+            totals(&open_with(&disk.kill(), settings.clone())),
+            totals(&engine)
+        );
+    }
+    assert_eq!(send(&engine, 60, &[("c", "16")]), [Accepted]);
+    assert_eq!(totals(&engine), (6, "40".to_owned()));
+    // Others remember for ever.
+    let mut other = batch(vec![measured("x", 1, "1")]);
+    other.organization = organization(2);
+    assert_eq!(store(&engine, other.clone()), [Accepted]);
+    other.received = at(1_900_000_000);
+    assert_eq!(store(&engine, other), [Duplicate]);
 }

@@ -13,6 +13,7 @@ mod crash;
 mod demo;
 mod errors;
 mod import;
+mod keep;
 mod key;
 mod observe;
 mod review;

@@ -1,6 +1,6 @@
 //! The native surface over HTTP: the real pipeline, control plane and engine in process, and a client on a socket.
 //!
-//! `administration` looks at what administrators may do; `corrections` replaces and withdraws; `disconnects` hangs up in the middle; `faults` provokes every
+//! `administration` looks at what administrators may do, `backups` and `exports` at what leaves the server; `corrections` replaces and withdraws; `disconnects` hangs up in the middle; `faults` provokes every
 //! fault that the surface can answer with and pins the whole answers; `rows` holds ingest to storing all or nothing, or
 //! exactly the good rows; `operations` walks through every operation; `isolation` looks over the fence between
 //! organizations; `properties` compares thousands of measurements with a naive oracle.
@@ -11,14 +11,17 @@
 )]
 
 mod administration;
+mod backups;
 mod client;
 mod corrections;
 mod disconnects;
+mod exports;
 mod faults;
 mod isolation;
 mod operations;
 mod oracle;
 mod pinned;
 mod properties;
+mod retention;
 mod rows;
 mod server;

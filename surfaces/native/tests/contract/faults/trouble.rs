@@ -3,7 +3,7 @@
 use super::{Case, Group, case, exchange};
 use crate::client::{get, post};
 use crate::server::{Options, Server, row};
-use meterd_engine::testing::SimulatedDisk;
+use meterd_engine::testing::{Operation, SimulatedDisk};
 use meterd_fault::Code;
 use meterd_http::Bounds;
 use serde_json::json;
@@ -49,7 +49,7 @@ pub(super) const UNAVAILABLE: Group = Group {
     start: || {
         let disk = SimulatedDisk::new();
         let server = on(&disk);
-        disk.fail_syncs(1);
+        disk.fail(Operation::Sync, 1);
         server
     },
     cases: || vec![case("a batch", Code::StorageUnavailable, batch)],
@@ -235,7 +235,7 @@ fn after_space_is_back_the_same_batch_is_stored() {
     );
     disk.set_space(None);
     assert_eq!(server.send(&batch(&server)).expect(200)["accepted"], 1);
-    disk.fail_syncs(1);
+    disk.fail(Operation::Sync, 1);
     let unsure = post("/v1/measurements")
         .key(&server.key)
         .json(json!({"measurements": [row("a-2")]}).to_string());

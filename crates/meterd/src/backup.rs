@@ -1,0 +1,105 @@
+//! `meterd backup` and `meterd restore`.
+
+use crate::cli::{BackupOptions, RestoreOptions};
+use crate::config::Config;
+use crate::key::{Api, ensure_stopped, said};
+use crate::server::{Parts, control_path, engine_path};
+use crate::terminal::{Unit, grouped, progress_bar};
+use anyhow::{Context as _, bail};
+use meterd_control::{Control, Settings};
+use meterd_engine::SystemDisk;
+use meterd_surface_native::App;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) fn backup(options: &BackupOptions) -> anyhow::Result<()> {
+    let directory = std::path::absolute(&options.directory)?;
+    let target = &options.target;
+    let bar = progress_bar(0, "backing up", Unit::Stream);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let (measurements, bytes) = match (&target.server, &target.admin_key) {
+        (Some(server), Some(admin_key)) => {
+            let body = json!({"directory": directory});
+            let made = Api::patient(server, admin_key).post("/v1/backups", &body)?;
+            let count = |member: &str| made.get(member).and_then(Value::as_u64).unwrap_or(0);
+            (count("measurements"), count("bytes"))
+        }
+        _ => {
+            let made = of_stopped(&target.data, &directory)?;
+            (made.measurements, made.bytes)
+        }
+    };
+    bar.finish_and_clear();
+    println!(
+        "{}: {} measurements, {} bytes",
+        directory.display(),
+        grouped(measurements),
+        grouped(bytes)
+    );
+    Ok(())
+}
+
+fn of_stopped(data: &Path, directory: &Path) -> anyhow::Result<meterd_surface_native::Backup> {
+    if !control_path(data).is_file() {
+        bail!("{} is no data directory of meterd", data.display());
+    }
+    ensure_stopped(data)?;
+    let parts = Parts::open(&Config {
+        data: data.to_owned(),
+        ..Config::default()
+    })?;
+    let app = App::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
+    let made = app.back_up(directory).map_err(said);
+    parts.engine.close();
+    made
+}
+
+pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
+    let (from, to) = (&options.backup, &options.data);
+    // The control database comes last into a backup.
+    if !engine_path(from).is_dir() || !control_path(from).is_file() {
+        bail!(
+            "{} is no backup of meterd, or one that was interrupted",
+            from.display()
+        );
+    }
+    let verification = Control::verify_file(control_path(from), &Settings::default())
+        .context("verify the backup's control database")?;
+    if let Some(problem) = verification.problems.first() {
+        bail!("{} is damaged: {problem}", control_path(from).display());
+    }
+    fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
+    if fs::read_dir(to)?.next().is_some() {
+        bail!(
+            "{} is not empty; a backup is restored to a new directory",
+            to.display()
+        );
+    }
+    // The measurements' manifest comes last, without which no server starts.
+    let control = control_path(to);
+    fs::copy(control_path(from), &control)
+        .and_then(|_| File::open(&control)?.sync_all())
+        .with_context(|| format!("write {}", control.display()))?;
+    let bar = progress_bar(0, "restoring", Unit::Bytes);
+    let (source, target) = (engine_path(from), engine_path(to));
+    let report = meterd_engine::restore(&source, &target, &SystemDisk, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })
+    .with_context(|| format!("restore to {}", to.display()))?;
+    for directory in to.ancestors().take(2).filter(|path| path.is_dir()) {
+        File::open(directory)?.sync_all()?;
+    }
+    bar.finish_and_clear();
+    println!(
+        "{}: {} measurements, {} bytes in {} files, every checksum right",
+        to.display(),
+        grouped(report.measurements),
+        grouped(report.bytes),
+        report.files
+    );
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! A server of our own, as a process of its own on loopback.
+
+use super::client::Target;
+use super::options::Shape;
+use super::{process, rows};
+use crate::key::Api;
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for the server to come up.
+const START_MAX: Duration = Duration::from_mins(10);
+
+/// A running server, stopped when dropped. Its directory is swept away unless it was asked for.
+pub(crate) struct Server {
+    process: Child,
+    address: SocketAddr,
+    key: String,
+    directory: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+impl Server {
+    /// Starts with an empty data directory and makes what the measurements need.
+    pub(crate) fn start(shape: &Shape, directory: Option<&Path>) -> anyhow::Result<Self> {
+        let keep = directory.is_some();
+        let directory = directory.map_or_else(
+            || std::env::temp_dir().join(format!("meterd-bench-{}", std::process::id())),
+            Path::to_path_buf,
+        );
+        if data(&directory).exists() {
+            bail!("{} holds data already", directory.display());
+        }
+        std::fs::create_dir_all(&directory)?;
+        let process = spawn(&directory, Stdio::piped())?;
+        let mut server = Self {
+            process,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            key: String::new(),
+            directory,
+            keep,
+        };
+        let line = server.process.stdout.take().and_then(|stdout| {
+            let line = BufReader::new(stdout).lines().next()?;
+            line.ok()
+        });
+        let admin_key = line.as_deref().and_then(|line| line.rsplit(' ').next());
+        let admin_key = admin_key.context("the server printed no key")?;
+        let url = server.wait_until_ready()?;
+        server.key = prepare(&url, admin_key, shape)?;
+        Ok(server)
+    }
+
+    /// Kills the server and starts it again on what it left; how long that takes is the answer.
+    pub(crate) fn reopen(&mut self) -> anyhow::Result<Duration> {
+        self.kill();
+        std::fs::remove_file(ready_file(&self.directory))?;
+        let begin = Instant::now();
+        self.process = spawn(&self.directory, Stdio::null())?;
+        self.wait_until_ready()?;
+        Ok(begin.elapsed())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn target(&self, path: &str) -> Target {
+        Target {
+            address: self.address,
+            path: path.to_owned(),
+            key: Some(self.key.clone()),
+        }
+    }
+
+    /// Asks how many measurements there are, and fails unless it is as many as were sent.
+    pub(crate) fn check_count(&self, shape: &Shape) -> anyhow::Result<()> {
+        let api = Api::new(&format!("http://{}", self.address), &self.key);
+        let mut found = 0;
+        for number in 0..u64::from(shape.meters) {
+            let answer = api.post(
+                "/v1/query",
+                &json!({
+                    "meter": rows::meter(shape, number),
+                    "from": rows::day(0).to_string(), "to": rows::day(shape.days).to_string(),
+                    "aggregations": [{"function": "count"}],
+                }),
+            )?;
+            let count = answer
+                .pointer("/rows/0/values/count")
+                .and_then(Value::as_str);
+            found += count
+                .and_then(|count| count.parse::<u64>().ok())
+                .unwrap_or(0);
+        }
+        if found != u64::from(shape.rows) {
+            bail!("{} measurements were sent, {found} are there", shape.rows);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn log_bytes(&self) -> u64 {
+        process::disk_bytes(&data(&self.directory).join("engine/log"))
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        process::disk_bytes(&data(&self.directory))
+    }
+
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<String> {
+        let ready = ready_file(&self.directory);
+        let begin = Instant::now();
+        while begin.elapsed() < START_MAX {
+            if let Ok(text) = std::fs::read_to_string(&ready) {
+                let json: Value = serde_json::from_str(&text)?;
+                let url = json.get("base_url").and_then(Value::as_str);
+                let url = url.context("the ready file names no address")?;
+                self.address = url.trim_start_matches("http://").parse()?;
+                return Ok(url.to_owned());
+            }
+            if let Some(status) = self.process.try_wait()? {
+                bail!("the server ended: {status}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("the server did not start within {START_MAX:?}")
+    }
+}
+
+fn data(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
+fn ready_file(directory: &Path) -> PathBuf {
+    directory.join("ready.json")
+}
+
+fn spawn(directory: &Path, stdout: Stdio) -> anyhow::Result<Child> {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    let program = std::env::current_exe()?;
+    // Where it can be had, the kernel ends the server when the generator is killed.
+    let mut command = if Path::new(SETPRIV).is_file() {
+        let mut command = Command::new(SETPRIV);
+        command.args(["--pdeathsig", "KILL"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data(directory))
+        .arg("--ready-file")
+        .arg(ready_file(directory))
+        .env("METERD_LOG", "warn")
+        .stdout(stdout)
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("start the server")
+}
+
+/// An organization, a key and the meters to load; returns the key.
+fn prepare(url: &str, admin_key: &str, shape: &Shape) -> anyhow::Result<String> {
+    let admin = Api::new(url, admin_key);
+    admin.post("/v1/organizations", &json!({"name": "bench"}))?;
+    let created = admin.post(
+        "/v1/credentials",
+        &json!({"organization": "bench", "name": "bench", "permissions": ["*"]}),
+    )?;
+    let key = created
+        .get("secret")
+        .and_then(Value::as_str)
+        .context("a key")?;
+    let api = Api::new(url, key);
+    for number in 0..u64::from(shape.meters) {
+        let meter = json!({
+            "name": rows::meter(shape, number), "kind": "delta",
+            "values": {"requests": {"unit": "1"}, "bytes": {"unit": "By"}}, "attributes": ["region"],
+        });
+        api.post("/v1/meters", &meter)?;
+    }
+    Ok(key.to_owned())
+}

@@ -1,0 +1,40 @@
+//! What a meter says of how long its measurements stay.
+
+use crate::client::{post, request};
+use crate::pinned::Pins;
+use crate::server::Server;
+use serde_json::{Value, json};
+
+fn meter(retention_days: &Value) -> String {
+    json!({"name": "kept", "kind": "delta", "values": {"requests": {}}, "retention_days": retention_days})
+        .to_string()
+}
+
+#[test]
+fn a_meter_says_how_long_its_measurements_stay() {
+    let server = Server::start();
+    let create = |days: Value| server.send(&post("/v1/meters").key(&server.key).json(meter(&days)));
+    let change = |days: Value| {
+        let put = request("PUT", "/v1/meters/kept").key(&server.key);
+        server.send(&put.json(meter(&days)))
+    };
+    let mut pins = Pins::of("retention");
+    for (name, days) in [
+        ("none of a day", json!(0)),
+        ("too many days", json!(36_501)),
+        ("a part of a day", json!(1.5)),
+        ("no number", json!("30")),
+    ] {
+        pins.check(name, &create(days));
+    }
+    pins.finish();
+    assert_eq!(create(json!(36_500)).expect(201)["retention_days"], 36_500);
+    assert_eq!(change(json!(1)).expect(200)["retention_days"], 1);
+    assert_eq!(server.get("/v1/meters/kept")["retention_days"], 1);
+    assert_eq!(
+        change(json!(null)).expect(200)["retention_days"],
+        Value::Null
+    );
+    let changed = server.get("/v1/events?limit=1");
+    assert_eq!(changed["items"][0]["changed"], json!(["retention_days"]));
+}
