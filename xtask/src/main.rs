@@ -1,5 +1,10 @@
 //! What is automated about the repository: `cargo xtask --help`.
 
+mod child;
+mod crash;
+mod growth;
+mod peers;
+
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -26,6 +31,14 @@ enum Task {
     Openapi,
     /// Start the demo from a release build and print what it needs: time, memory, size
     Footprint,
+    /// Open the demo's segments with `DuckDB` and pandas (needs Python 3)
+    Parquet,
+    /// Try the engine's crash points, a million unless told otherwise
+    Crash(crash::Options),
+    /// Compare with the peers that are installed: `ClickHouse`, `VictoriaMetrics`, `DuckDB`
+    Peers(peers::Options),
+    /// Write docs/growth.md and docs/growth.svg: figures by rows, subjects and meters
+    Growth(growth::Options),
 }
 
 /// Who must not depend on whom. The first is looked for below the second.
@@ -52,6 +65,10 @@ fn main() -> anyhow::Result<()> {
         Task::Edges => edges(),
         Task::Openapi => openapi(),
         Task::Footprint => footprint(),
+        Task::Parquet => parquet(),
+        Task::Crash(options) => crash::run(&options),
+        Task::Peers(options) => peers::run(given_or_built(options.meterd.as_deref())?, &options),
+        Task::Growth(options) => growth::run(&given_or_built(options.meterd.as_deref())?, &options),
     }
 }
 
@@ -80,6 +97,14 @@ fn build(release: bool) -> anyhow::Result<PathBuf> {
     Ok(target
         .join(if release { "release" } else { "debug" })
         .join("meterd"))
+}
+
+/// The binary to measure.
+fn given_or_built(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(file) => Ok(file.canonicalize()?),
+        None => build(true),
+    }
 }
 
 fn docs(check: bool) -> anyhow::Result<()> {
@@ -132,6 +157,17 @@ fn openapi() -> anyhow::Result<()> {
         .status()?;
     if !status.success() {
         bail!("the OpenAPI fuzzer found something");
+    }
+    Ok(())
+}
+
+fn parquet() -> anyhow::Result<()> {
+    let status = Command::new("bash")
+        .arg(root().join("compat/parquet/run"))
+        .env("METERD_BIN", build(true)?)
+        .status()?;
+    if !status.success() {
+        bail!("the segments are not what the API says");
     }
     Ok(())
 }
