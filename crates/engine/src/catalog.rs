@@ -1,6 +1,6 @@
 //! The manifest in use, and the files that it names: made, switched to, and removed once nothing names them.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 use crate::log::frame::{FileNumber, log_directory};
 use crate::log::reader::files;
 use crate::manifest::{Manifest, OrganizationMeta, WriteError};
@@ -58,8 +58,7 @@ impl MaintenanceError {
 
     /// Whether the disk has no space.
     pub fn is_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        matches!(self, Self::Io { source, .. } if is_full(source))
     }
 }
 

@@ -119,6 +119,14 @@ fn is_not_ours(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an operation failed for want of space.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// The directory that holds a path; `None` if nothing does.
 pub(crate) fn parent_of(path: &Path) -> Option<&Path> {
     let parent = path.parent()?;

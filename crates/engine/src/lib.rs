@@ -12,6 +12,7 @@ mod batch;
 mod catalog;
 mod compact;
 mod disk;
+mod encode;
 mod engine;
 mod export;
 mod fingerprint;

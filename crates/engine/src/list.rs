@@ -7,7 +7,7 @@ use crate::settings::Settings;
 use crate::state::Organization;
 use crate::stored::{current_places, rows_of, scan_segment};
 use crate::table::Chunk;
-use crate::texts::{NO_TEXT, TextNumber, Texts};
+use crate::texts::{TextNumber, Texts};
 use meterd_model::{Measurement, MeterId, Subject, Timestamp};
 use parking_lot::RwLock;
 use roaring::RoaringTreemap;
@@ -119,8 +119,6 @@ struct Found {
     sequence: u64,
     source: usize,
     place: usize,
-    /// In a segment: number of the subject in the plan's own texts.
-    subject: TextNumber,
 }
 
 /// The newest so far.
@@ -285,7 +283,6 @@ impl Plan {
                     sequence: *sequence,
                     source: number,
                     place,
-                    subject: NO_TEXT,
                 });
             }
         }
@@ -311,7 +308,7 @@ impl Plan {
             sequence: None,
         };
         let projection = Projection {
-            subjects: true,
+            subjects: wanted.is_some(),
             times: true,
             sequences: true,
             ..Projection::default()
@@ -324,15 +321,13 @@ impl Plan {
                 return ControlFlow::Break(());
             }
             for place in current_places(rows) {
-                let (Some(time), Some(sequence), Some(subject)) = (
-                    rows.times.get(place),
-                    rows.sequences.get(place),
-                    rows.subjects.get(place),
-                ) else {
+                let (Some(time), Some(sequence)) =
+                    (rows.times.get(place), rows.sequences.get(place))
+                else {
                     break;
                 };
                 let matches = self.lists(*time, *sequence)
-                    && wanted.is_none_or(|wanted| wanted == *subject)
+                    && wanted.is_none_or(|wanted| rows.subjects.get(place) == Some(&wanted))
                     && !is_retired(retired, &rows.sequences, place);
                 if matches {
                     newest.push(Found {
@@ -340,7 +335,6 @@ impl Plan {
                         sequence: *sequence,
                         source: number,
                         place,
-                        subject: *subject,
                     });
                 }
             }

@@ -1,7 +1,7 @@
 //! Records: the decisions of one batch, encoded so that each can be read without any other.
 
 use super::frame::Fault;
-use hashbrown::HashMap;
+use crate::encode::{Dictionary, put_count, put_varint};
 use meterd_model::{
     AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, OrganizationId,
     Subject, Timestamp,
@@ -219,29 +219,6 @@ fn decode(bytes: &[u8]) -> Result<Record, Fault> {
     }
 }
 
-/// Numbers things in the order they first appear.
-struct Dictionary<T> {
-    numbers: HashMap<T, u64>,
-    order: Vec<T>,
-}
-
-impl<T: Copy + Eq + std::hash::Hash> Dictionary<T> {
-    fn for_items(count: usize) -> Self {
-        Self {
-            numbers: HashMap::with_capacity(count),
-            order: Vec::with_capacity(count),
-        }
-    }
-
-    fn number(&mut self, item: T) -> u64 {
-        let next = u64::try_from(self.order.len()).unwrap_or(u64::MAX);
-        *self.numbers.entry(item).or_insert_with(|| {
-            self.order.push(item);
-            next
-        })
-    }
-}
-
 /// Numbers of the fields' names. Rows mostly have the same fields in the same order, so that the name at the same place
 /// of the row before is nearly always the one that is asked for.
 #[derive(Default)]
@@ -299,20 +276,6 @@ fn put_time(out: &mut Vec<u8>, time: Timestamp) {
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put_count(out, text.len());
     out.extend_from_slice(text.as_bytes());
-}
-
-fn put_count(out: &mut Vec<u8>, count: usize) {
-    put_varint(out, u64::try_from(count).unwrap_or(u64::MAX));
-}
-
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        let [low, ..] = number.to_le_bytes();
-        out.push(low | 0x80);
-        number >>= 7;
-    }
-    let [last, ..] = number.to_le_bytes();
-    out.push(last);
 }
 
 /// Zigzag: small numbers of either sign stay short.

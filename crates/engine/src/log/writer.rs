@@ -2,7 +2,7 @@
 
 use super::frame::{FILE_HEADER_BYTES, FileNumber, file_header, frame, log_directory};
 use super::record::encode_close;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, is_full};
 use crate::settings::Durability;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -333,13 +333,6 @@ impl LogWriter {
     fn path(&self, number: FileNumber) -> PathBuf {
         self.log.join(number.file_name())
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 fn part(bytes: &[u8], from: u64, to: u64) -> io::Result<&[u8]> {

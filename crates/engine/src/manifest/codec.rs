@@ -2,13 +2,12 @@
 
 use super::ManifestFault::Contents;
 use super::{Manifest, ManifestFault, OrganizationMeta};
+use crate::encode::{Dictionary, put_count, put_varint};
 use crate::partition::{Month, Partition};
 use crate::runs::RunMeta;
 use crate::segment::SegmentMeta;
-use hashbrown::HashMap;
 use meterd_model::{FieldName, MeterId, OrganizationId};
 use roaring::RoaringTreemap;
-use std::hash::Hash;
 use std::io;
 use uuid::Uuid;
 
@@ -74,15 +73,15 @@ pub(super) fn framed(payload: &[u8]) -> Vec<u8> {
 /// Whatever the manifest is; only [`encode`] asks whether it would be read.
 pub(super) fn payload(manifest: &Manifest) -> io::Result<Vec<u8>> {
     let mut body = Body::default();
-    put_length(&mut body.out, manifest.organizations.len());
+    put_count(&mut body.out, manifest.organizations.len());
     for meta in &manifest.organizations {
         body.put_organization(meta)?;
     }
-    put_length(&mut body.out, manifest.runs.len());
+    put_count(&mut body.out, manifest.runs.len());
     for run in &manifest.runs {
         body.put_run(run);
     }
-    put_length(&mut body.out, manifest.marks.len());
+    put_count(&mut body.out, manifest.marks.len());
     body.put_marks(&manifest.marks);
 
     let mut out = Vec::new();
@@ -90,12 +89,12 @@ pub(super) fn payload(manifest: &Manifest) -> io::Result<Vec<u8>> {
     put_varint(&mut out, manifest.next_sequence);
     put_varint(&mut out, manifest.next_file);
     out.extend_from_slice(&manifest.hash_key);
-    put_length(&mut out, body.fields.order.len());
+    put_count(&mut out, body.fields.order.len());
     for field in &body.fields.order {
-        put_length(&mut out, field.len());
+        put_count(&mut out, field.len());
         out.extend_from_slice(field.as_bytes());
     }
-    put_length(&mut out, body.meters.order.len());
+    put_count(&mut out, body.meters.order.len());
     for meter in &body.meters.order {
         out.extend_from_slice(meter.0.as_bytes());
     }
@@ -115,17 +114,17 @@ impl<'a> Body<'a> {
     fn put_organization(&mut self, meta: &'a OrganizationMeta) -> io::Result<()> {
         self.out.extend_from_slice(meta.organization.0.as_bytes());
         put_varint(&mut self.out, meta.ids);
-        put_length(&mut self.out, meta.segments.len());
+        put_count(&mut self.out, meta.segments.len());
         for segment in &meta.segments {
             self.put_segment(segment);
         }
-        put_length(&mut self.out, meta.retired.len());
+        put_count(&mut self.out, meta.retired.len());
         for (partition, sequences) in &meta.retired {
             self.put_partition(*partition);
-            put_length(&mut self.out, sequences.serialized_size());
+            put_count(&mut self.out, sequences.serialized_size());
             sequences.serialize_into(&mut self.out)?;
         }
-        put_length(&mut self.out, meta.dropped.len());
+        put_count(&mut self.out, meta.dropped.len());
         for (partition, sequence) in &meta.dropped {
             self.put_partition(*partition);
             put_varint(&mut self.out, *sequence);
@@ -147,7 +146,7 @@ impl<'a> Body<'a> {
         put_varint(&mut self.out, segment.bytes);
         self.out.extend_from_slice(&segment.checksum.to_le_bytes());
         for fields in [&segment.values, &segment.attributes] {
-            put_length(&mut self.out, fields.len());
+            put_count(&mut self.out, fields.len());
             for field in fields {
                 put_varint(&mut self.out, self.fields.number(field.as_str()));
             }
@@ -175,47 +174,6 @@ impl<'a> Body<'a> {
             put_varint(&mut self.out, sequence.wrapping_sub(last_sequence));
             (last_time, last_sequence) = (*time, *sequence);
         }
-    }
-}
-
-/// Numbers things in the order they first appear.
-struct Dictionary<T> {
-    numbers: HashMap<T, u64>,
-    order: Vec<T>,
-}
-
-impl<T> Default for Dictionary<T> {
-    fn default() -> Self {
-        Self {
-            numbers: HashMap::new(),
-            order: Vec::new(),
-        }
-    }
-}
-
-impl<T: Copy + Eq + Hash> Dictionary<T> {
-    fn number(&mut self, item: T) -> u64 {
-        let next = length(self.order.len());
-        *self.numbers.entry(item).or_insert_with(|| {
-            self.order.push(item);
-            next
-        })
-    }
-}
-
-fn put_length(out: &mut Vec<u8>, count: usize) {
-    put_varint(out, length(count));
-}
-
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let [low, ..] = number.to_le_bytes();
-        number >>= 7;
-        if number == 0 {
-            out.push(low & 0x7f);
-            return;
-        }
-        out.push(low | 0x80);
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::decode::{self, PageCells, damage};
 use super::footer::{Footer, StoredPage};
-use super::read::{NO_TEXT, NO_TIME, NO_VALUE, Texts};
+use super::read::Texts;
 use super::schema;
 use crate::disk::DiskReader;
 use crate::partition::{Link, Partition};
+use crate::table::{NO_TIME, NO_VALUE};
+use crate::texts::NO_TEXT;
 use bytes::Bytes;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};

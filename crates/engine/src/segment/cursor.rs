@@ -1,10 +1,10 @@
 //! All rows of a segment, one by one, with all their columns.
 
 use super::SegmentError;
-use super::read::{
-    NO_TEXT, NO_TIME, NO_VALUE, Part, PartReader, Projection, Range, Segment, SegmentRows,
-};
+use super::read::{Part, PartReader, Projection, Range, Segment, SegmentRows};
 use super::write::SegmentRow;
+use crate::table::{NO_TIME, NO_VALUE};
+use crate::texts::NO_TEXT;
 
 /// Stands at one row. Keeps a page of each column, and the texts of a row group.
 pub(super) struct Cursor<'a> {

@@ -82,10 +82,6 @@ pub(crate) struct SegmentRows {
     pub(crate) attributes: Vec<Vec<u32>>,
 }
 
-pub(crate) const NO_TEXT: u32 = u32::MAX;
-pub(crate) const NO_TIME: i64 = i64::MIN;
-pub(crate) const NO_VALUE: i128 = i128::MIN;
-
 /// Texts one behind the other.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Texts {

@@ -2,13 +2,14 @@
 
 use super::cursor::Cursor;
 use super::merge::merge_to_shape;
-use super::read::{NO_TEXT, Projection, Range, Segment};
+use super::read::{Projection, Range, Segment};
 use super::schema::{self, SegmentPath};
 use super::write::{SegmentRow, SegmentWriter, Shape};
 use super::{SegmentError, SegmentMeta};
 use crate::disk::Disk;
 use crate::partition::{Link, Month, Partition};
 use crate::testing::{PowerCut, SimulatedDisk};
+use crate::texts::NO_TEXT;
 use meterd_model::{Decimal, FieldName, MeterId, OrganizationId};
 use std::collections::BTreeSet;
 use std::io;

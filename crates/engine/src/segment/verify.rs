@@ -2,9 +2,9 @@
 
 use super::cursor::Cursor;
 use super::read::Segment;
-use super::write::empty_meta;
+use super::write::{empty_meta, used};
 use super::{SegmentError, SegmentMeta};
-use meterd_model::{Decimal, FieldName};
+use meterd_model::Decimal;
 
 const STEP_BYTES: usize = 1 << 20;
 
@@ -61,13 +61,6 @@ impl Segment {
                     .for_each(|used| *used = true);
             }
         }
-        let used = |names: &[FieldName], is_used: &[bool]| {
-            let pairs = names.iter().zip(is_used);
-            pairs
-                .filter(|(_, used)| **used)
-                .map(|(name, _)| name.clone())
-                .collect()
-        };
         let found = SegmentMeta {
             bytes: meta.bytes,
             checksum: meta.checksum,

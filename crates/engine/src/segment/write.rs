@@ -256,7 +256,8 @@ struct Place {
     sequence: u64,
 }
 
-fn used(names: &[FieldName], is_used: &[bool]) -> Vec<FieldName> {
+/// Of names, those that any row has.
+pub(super) fn used(names: &[FieldName], is_used: &[bool]) -> Vec<FieldName> {
     let pairs = names.iter().zip(is_used);
     pairs
         .filter(|(_, used)| **used)
