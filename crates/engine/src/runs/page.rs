@@ -1,4 +1,4 @@
-//! A page: entries side by side, each number in as few bytes as the page's largest one needs.
+//! A page: entries side by side, each number less the page's lowest one, in as few bits as the largest then needs.
 
 use super::format::{Fields, checksum, length, place};
 use super::{IdHash, RunError, damaged, ensure};
@@ -7,10 +7,11 @@ use std::ops::Range;
 
 pub(super) const PAGE_BYTES: usize = 4096;
 
-/// CRC-32C 4, first entry 8, lowest sequence 8, rows 2, bytes of prefix, sequence and mark 3.
-const HEAD_BYTES: usize = 25;
+/// CRC-32C 4, first entry 8, lowest hash 12, lowest sequence 8, rows 2, bits of hash, sequence and mark 3.
+const HEAD_BYTES: usize = 37;
 const HASH_BYTES: usize = 12;
-const CONTENT_BYTES: usize = 8;
+const HASH_BITS: u32 = 96;
+const CONTENT_BITS: u32 = u64::BITS;
 
 /// An entry without its organization, which is found by its place in the run.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,8 @@ pub(super) struct PageBuilder {
 /// What decides how wide the rows of a page are.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
-    first: IdHash,
-    /// Bytes that all hashes begin with.
-    prefix_bytes: usize,
+    hash_min: u128,
+    hash_max: u128,
     sequence_min: u64,
     sequence_max: u64,
     mark_max: u32,
@@ -62,28 +62,24 @@ impl PageBuilder {
     /// Empties the builder into a page, to stand at `offset` of file `number`; `None` if there is no row.
     pub(super) fn take(&mut self, first_entry: u64, number: u64, offset: u64) -> Option<Vec<u8>> {
         let shape = self.shape.take()?;
+        let widths = shape.widths();
         let mut body = Vec::with_capacity(PAGE_BYTES);
         body.extend_from_slice(&first_entry.to_le_bytes());
+        body.extend_from_slice(&hash_of(shape.hash_min)?.0);
         body.extend_from_slice(&shape.sequence_min.to_le_bytes());
         // A page is too short for a number of rows that would not fit.
         body.extend_from_slice(&u16::try_from(self.rows.len()).ok()?.to_le_bytes());
-        for width in [
-            shape.prefix_bytes,
-            shape.sequence_bytes(),
-            shape.mark_bytes(),
-        ] {
+        for width in [widths.hash, widths.sequence, widths.mark] {
             body.push(u8::try_from(width).ok()?);
         }
-        let (prefix, _) = shape.first.0.split_at_checked(shape.prefix_bytes)?;
-        body.extend_from_slice(prefix);
+        let mut rows = Bits::after(body);
         for row in self.rows.drain(..) {
-            let (_, suffix) = row.hash.0.split_at_checked(shape.prefix_bytes)?;
-            body.extend_from_slice(suffix);
-            body.extend_from_slice(&row.content.to_le_bytes());
-            let sequence = (row.sequence - shape.sequence_min).to_le_bytes();
-            body.extend(sequence.iter().take(shape.sequence_bytes()));
-            body.extend(row.mark.to_le_bytes().iter().take(shape.mark_bytes()));
+            rows.push(number_of(row.hash) - shape.hash_min, widths.hash);
+            rows.push(row.content.into(), CONTENT_BITS);
+            rows.push((row.sequence - shape.sequence_min).into(), widths.sequence);
+            rows.push(row.mark.into(), widths.mark);
         }
+        let mut body = rows.finish();
         body.resize(PAGE_BYTES - 4, 0);
         let mut page = checksum(number, offset, &body).to_le_bytes().to_vec();
         page.append(&mut body);
@@ -93,9 +89,10 @@ impl PageBuilder {
 
 impl Shape {
     fn of(row: Row) -> Self {
+        let hash = number_of(row.hash);
         Self {
-            first: row.hash,
-            prefix_bytes: HASH_BYTES,
+            hash_min: hash,
+            hash_max: hash,
             sequence_min: row.sequence,
             sequence_max: row.sequence,
             mark_max: row.mark,
@@ -103,39 +100,106 @@ impl Shape {
     }
 
     fn with(self, row: Row) -> Self {
-        let common = self
-            .first
-            .0
-            .iter()
-            .zip(row.hash.0)
-            .take_while(|(a, b)| **a == *b);
+        let hash = number_of(row.hash);
         Self {
-            first: self.first,
-            prefix_bytes: self.prefix_bytes.min(common.count()),
+            hash_min: self.hash_min.min(hash),
+            hash_max: self.hash_max.max(hash),
             sequence_min: self.sequence_min.min(row.sequence),
             sequence_max: self.sequence_max.max(row.sequence),
             mark_max: self.mark_max.max(row.mark),
         }
     }
 
-    fn sequence_bytes(self) -> usize {
-        bytes_of(self.sequence_max - self.sequence_min)
-    }
-
-    fn mark_bytes(self) -> usize {
-        bytes_of(u64::from(self.mark_max))
+    fn widths(self) -> Widths {
+        Widths {
+            hash: u128::BITS - (self.hash_max - self.hash_min).leading_zeros(),
+            sequence: u64::BITS - (self.sequence_max - self.sequence_min).leading_zeros(),
+            mark: u32::BITS - self.mark_max.leading_zeros(),
+        }
     }
 
     fn page_bytes(self, rows: usize) -> usize {
-        let suffix_bytes = HASH_BYTES - self.prefix_bytes;
-        let row = suffix_bytes + CONTENT_BYTES + self.sequence_bytes() + self.mark_bytes();
-        HEAD_BYTES + self.prefix_bytes + rows * row
+        HEAD_BYTES + (rows * self.widths().row()).div_ceil(8)
     }
 }
 
-/// Bytes that a number takes without its leading zeros.
-fn bytes_of(number: u64) -> usize {
-    (u64::BITS - number.leading_zeros()).div_ceil(8) as usize
+/// Bits of a row's numbers, in the order in which they stand.
+#[derive(Clone, Copy, Debug)]
+struct Widths {
+    hash: u32,
+    sequence: u32,
+    mark: u32,
+}
+
+impl Widths {
+    fn row(self) -> usize {
+        // At most 256.
+        (self.hash + CONTENT_BITS + self.sequence + self.mark) as usize
+    }
+}
+
+/// A hash as a number that sorts as it does.
+fn number_of(hash: IdHash) -> u128 {
+    let mut bytes = [0; 16];
+    let (_, low) = bytes.split_at_mut(16 - HASH_BYTES);
+    low.copy_from_slice(&hash.0);
+    u128::from_be_bytes(bytes)
+}
+
+/// The inverse of [`number_of`]; `None` for more than 96 bits.
+fn hash_of(number: u128) -> Option<IdHash> {
+    let bytes = number.to_be_bytes();
+    let (high, low) = bytes.split_at_checked(16 - HASH_BYTES)?;
+    let fits = high.iter().all(|byte| *byte == 0);
+    fits.then_some(IdHash(low.try_into().ok()?))
+}
+
+/// Numbers written one after the other, each from its lowest bit on.
+#[derive(Debug)]
+struct Bits {
+    bytes: Vec<u8>,
+    /// The bits of the last byte, while it is not full.
+    partial: u128,
+    partial_bits: u32,
+}
+
+impl Bits {
+    fn after(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            partial: 0,
+            partial_bits: 0,
+        }
+    }
+
+    /// `number` has at most `width` bits, and that is at most 96.
+    fn push(&mut self, number: u128, width: u32) {
+        self.partial |= number << self.partial_bits;
+        self.partial_bits += width;
+        while self.partial_bits >= 8 {
+            let [lowest, ..] = self.partial.to_le_bytes();
+            self.bytes.push(lowest);
+            self.partial >>= 8;
+            self.partial_bits -= 8;
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.partial_bits > 0 {
+            self.push(0, 8 - self.partial_bits);
+        }
+        self.bytes
+    }
+}
+
+/// The number of `width` bits, at most 96, that begins at a bit. There are zeros after the last byte.
+fn bits(bytes: &[u8], start: usize, width: u32) -> u128 {
+    let mut window = [0; 16];
+    for (byte, found) in window.iter_mut().zip(bytes.iter().skip(start / 8)) {
+        *byte = *found;
+    }
+    let number = u128::from_le_bytes(window) >> (start % 8);
+    number & ((1 << width) - 1)
 }
 
 /// A page that was read whole.
@@ -143,10 +207,9 @@ fn bytes_of(number: u64) -> usize {
 pub(super) struct Page<'a> {
     /// Place of its first entry in the run.
     first_entry: u64,
+    hash_min: u128,
     sequence_min: u64,
-    prefix: &'a [u8],
-    sequence_bytes: usize,
-    row_bytes: usize,
+    widths: Widths,
     count: usize,
     rows: &'a [u8],
 }
@@ -162,28 +225,28 @@ impl<'a> Page<'a> {
             "a page's checksum is wrong",
         )?;
         let first_entry = fields.u64()?;
+        let hash_min = number_of(IdHash(fields.take()?));
         let sequence_min = fields.u64()?;
         let count = usize::from(u16::from_le_bytes(fields.take()?));
-        let [prefix_bytes, sequence_bytes, mark_bytes] = fields.take()?.map(usize::from);
-        let malformed = damaged("a page is malformed");
-        let Some((prefix, rows)) = rest.split_at_checked(prefix_bytes) else {
-            return Err(malformed);
+        let [hash, sequence, mark] = fields.take()?.map(u32::from);
+        let widths = Widths {
+            hash,
+            sequence,
+            mark,
         };
-        if prefix_bytes > HASH_BYTES || sequence_bytes > 8 || mark_bytes > 4 || count == 0 {
-            return Err(malformed);
-        }
-        let row_bytes = HASH_BYTES - prefix_bytes + CONTENT_BYTES + sequence_bytes + mark_bytes;
-        let Some(rows) = rows.get(..count * row_bytes) else {
-            return Err(malformed);
-        };
+        let is_sound = hash <= HASH_BITS
+            && sequence <= u64::BITS
+            && mark <= u32::BITS
+            && count > 0
+            && count * widths.row() <= rest.len() * 8;
+        ensure(is_sound, "a page is malformed")?;
         Ok(Self {
             first_entry,
+            hash_min,
             sequence_min,
-            prefix,
-            sequence_bytes,
-            row_bytes,
+            widths,
             count,
-            rows,
+            rows: rest,
         })
     }
 
@@ -199,30 +262,27 @@ impl<'a> Page<'a> {
             .checked_sub(self.first_entry)
             .map(place)
             .filter(|row| *row < self.count);
-        let start = row.ok_or(outside)? * self.row_bytes;
-        let mut rest = self
-            .rows
-            .get(start..start + self.row_bytes)
-            .unwrap_or_default();
-        let mut hash = [0; HASH_BYTES];
-        let (prefix, suffix) = hash.split_at_mut(self.prefix.len());
-        prefix.copy_from_slice(self.prefix);
-        take_into(&mut rest, suffix)?;
-        let content = Fields(&mut rest).u64()?;
-        let mut sequence = [0; 8];
-        take_into(&mut rest, sequence.split_at_mut(self.sequence_bytes).0)?;
-        let mut mark = [0; 4];
-        let mark_bytes = rest.len().min(mark.len());
-        take_into(&mut rest, mark.split_at_mut(mark_bytes).0)?;
-        let beyond = damaged("a sequence is beyond 64 bits");
-        Ok(Row {
-            hash: IdHash(hash),
-            content,
-            sequence: self
-                .sequence_min
-                .checked_add(u64::from_le_bytes(sequence))
-                .ok_or(beyond)?,
-            mark: u32::from_le_bytes(mark),
+        let start = row.ok_or(outside)? * self.widths.row();
+        self.read(start)
+            .ok_or(damaged("a number of an entry is too large"))
+    }
+
+    /// The row whose bits begin here.
+    fn read(&self, mut start: usize) -> Option<Row> {
+        let mut next = |width: u32| {
+            let number = bits(self.rows, start, width);
+            start += width as usize;
+            number
+        };
+        let hash = next(self.widths.hash);
+        let content = next(CONTENT_BITS);
+        let sequence = next(self.widths.sequence);
+        let mark = next(self.widths.mark);
+        Some(Row {
+            hash: hash_of(self.hash_min + hash)?,
+            content: u64::try_from(content).ok()?,
+            sequence: (self.sequence_min).checked_add(u64::try_from(sequence).ok()?)?,
+            mark: u32::try_from(mark).ok()?,
         })
     }
 
@@ -241,13 +301,4 @@ impl<'a> Page<'a> {
         }
         Ok(None)
     }
-}
-
-fn take_into(rest: &mut &[u8], field: &mut [u8]) -> Result<(), RunError> {
-    let (bytes, after) = rest
-        .split_at_checked(field.len())
-        .ok_or(damaged("a row is too short"))?;
-    field.copy_from_slice(bytes);
-    *rest = after;
-    Ok(())
 }
