@@ -2,14 +2,18 @@
 
 use crate::drain::Drained;
 use crate::pipeline::Pipeline;
-use hyper::body::Incoming;
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -147,8 +151,10 @@ impl Acceptor {
             async move {
                 let request = Drained::wrap(request);
                 let answer = pipeline.answer(request, peer, surface.as_deref()).await;
-                drop(in_hand);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|body| Answering {
+                    body,
+                    _in_hand: in_hand,
+                }))
             }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -190,10 +196,38 @@ impl Acceptor {
     }
 }
 
+/// The body of an answer. Its request is in hand until the body has ended or is dropped, since it may take far longer
+/// than its head.
+struct Answering {
+    body: Body,
+    _in_hand: InHand,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// The requests of one connection.
 #[derive(Debug, Default)]
 struct Requests {
-    begun: AtomicU64,
+    /// How many have begun and how many have ended, together.
+    steps: AtomicU64,
     in_hand: AtomicU64,
 }
 
@@ -202,28 +236,30 @@ struct InHand(Arc<Requests>);
 
 impl Requests {
     fn begin(requests: &Arc<Self>) -> InHand {
-        requests.begun.fetch_add(1, Ordering::Relaxed);
         requests.in_hand.fetch_add(1, Ordering::Relaxed);
+        requests.steps.fetch_add(1, Ordering::Relaxed);
         InHand(Arc::clone(requests))
     }
 
     /// Ends when no first request came in time, or none for long after others.
     async fn idle(&self, first_max: Duration, idle_max: Duration) {
         tokio::time::sleep(first_max).await;
-        let mut begun = self.begun.load(Ordering::Relaxed);
-        while begun > 0 {
+        let mut steps = self.steps.load(Ordering::Relaxed);
+        while steps > 0 {
             tokio::time::sleep(idle_max).await;
-            let now_begun = self.begun.load(Ordering::Relaxed);
-            if now_begun == begun && self.in_hand.load(Ordering::Relaxed) == 0 {
+            // An end counts like a beginning: the last bytes of an answer may still be on their way.
+            let steps_now = self.steps.load(Ordering::Relaxed);
+            if steps_now == steps && self.in_hand.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            begun = now_begun;
+            steps = steps_now;
         }
     }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
+        self.0.steps.fetch_add(1, Ordering::Relaxed);
         self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! Connections: how many, how long, and how they end.
 
 use crate::support::{
-    PATIENCE, SHORT, Server, Setup, assert_answer, last_get, read_to_end, read_until,
+    PATIENCE, SHORT, STREAM_PIECES, Server, Setup, assert_answer, last_get, read_to_end, read_until,
 };
 use meterd_http::listen::ConnectionBounds;
 use std::io::ErrorKind;
@@ -92,6 +92,30 @@ async fn a_handler_may_take_longer_than_a_head() {
     tokio::time::sleep(SHORT * 3).await;
     server.gate.add_permits(1);
     assert_answer(&read_to_end(&mut stream).await, 200, "waited");
+}
+
+#[tokio::test]
+async fn an_answer_may_take_longer_than_a_connection_may_be_idle() {
+    let mut setup = hasty();
+    setup.connections.idle_max = SHORT / 4;
+    let server = Server::start(setup).await;
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    for _ in 0..STREAM_PIECES {
+        tokio::time::sleep(SHORT).await;
+        server.gate.add_permits(1);
+        read_until(&mut stream, "piece").await;
+    }
+    read_until(&mut stream, "0\r\n\r\n").await;
+    // Then it is idle.
+    assert_eq!(read_to_end(&mut stream).await, "");
+    server.connections(0).await;
+    // What knows its length still says it.
+    let answer = server.exchange(last_get("/ping")).await;
+    assert!(answer.contains("content-length: 4\r\n"), "{answer}");
 }
 
 #[tokio::test]

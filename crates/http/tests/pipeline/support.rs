@@ -1,6 +1,6 @@
 //! A surface with a handful of routes, a server around it, and clients that speak raw bytes.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -15,6 +15,7 @@ use meterd_http::{
 };
 use meterd_model::Timestamp;
 use prometheus_client::registry::Registry;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
 pub(crate) const BODY_MAX_BYTES: u64 = 1000;
 pub(crate) const PANIC_WORDS: &str = "what only the log may read";
+/// Pieces of the answer of `/stream`.
+pub(crate) const STREAM_PIECES: usize = 4;
 const BIG_BYTES: usize = 64 * 1024 * 1024;
 
 /// Answers `CODE` as plain text.
@@ -75,6 +78,7 @@ impl Tiny {
             .route("/big", [get(big).public()])
             .route("/panic", [get(panics).public()])
             .route("/wait", [get(wait).public()])
+            .route("/stream", [get(stream).public()])
             .route("/slow", [get(slow).public().time_limit(SHORT)])
             .build();
         Self { routes }
@@ -107,6 +111,20 @@ async fn wait(State(gate): State<Gate>) -> &'static str {
         permit.forget();
     }
     "waited"
+}
+
+/// Each piece waits for a permit.
+async fn stream(State(gate): State<Gate>) -> Body {
+    Body::from_stream(futures_util::stream::unfold(STREAM_PIECES, move |left| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let left = left.checked_sub(1)?;
+            if let Ok(permit) = gate.acquire().await {
+                permit.forget();
+            }
+            Some((Ok::<_, Infallible>("piece"), left))
+        }
+    }))
 }
 
 async fn slow() -> &'static str {
