@@ -106,7 +106,9 @@ async fn receive(
     if announced.lower() > limit {
         return Err(Kind::BodyTooLarge { limit_bytes: limit }.into());
     }
+    let room = announced.lower().min(ANNOUNCED_ROOM_MAX_BYTES);
     let mut memory = None;
+    let mut charged = 0;
     let mut received = BytesMut::new();
     loop {
         let pause_end = (tokio::time::Instant::now() + bounds.pause_max).min(deadline);
@@ -129,12 +131,17 @@ async fn receive(
         let Ok(piece) = frame.into_data() else {
             continue;
         };
-        if received.len() as u64 + piece.len() as u64 > limit {
+        let length = received.len() as u64 + piece.len() as u64;
+        if length > limit {
             return Err(Kind::BodyTooLarge { limit_bytes: limit }.into());
         }
-        merge(&mut memory, reserve(bounds, piece.len() as u64)?);
+        if length > charged {
+            // The first piece pays for all the room that is made for the body.
+            let due = length.max(room) - charged;
+            merge(&mut memory, reserve(bounds, due)?);
+            charged += due;
+        }
         if received.is_empty() {
-            let room = announced.lower().min(ANNOUNCED_ROOM_MAX_BYTES);
             received.reserve(usize::try_from(room).unwrap_or(0));
         }
         received.extend_from_slice(&piece);
@@ -295,5 +302,60 @@ impl<T: Checked, S: Sync> FromRequestParts<S> for Query<T> {
         value
             .map(Self)
             .ok_or_else(|| Fault::internal("a query was refused without a problem").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use hyper::body::{Body as HttpBody, Frame, SizeHint};
+    use std::pin::Pin;
+    use std::task::{Context as Task, Poll};
+
+    /// One byte of a body that announces more, and then nothing.
+    struct Begun {
+        announced: u64,
+        first: Option<Bytes>,
+    }
+
+    impl HttpBody for Begun {
+        type Data = Bytes;
+        type Error = axum::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Task<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            match self.first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => Poll::Pending,
+            }
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.announced)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_room_made_for_a_body_is_charged_with_its_first_byte() {
+        let bounds = BodyBounds {
+            pause_max: Duration::from_mins(1),
+            total_max: Duration::from_mins(1),
+            memory_kib: Arc::new(Semaphore::new(1024)),
+        };
+        for (announced, left_kib) in [(10_000, 1014), (1_000_000, 768)] {
+            let body = axum::body::Body::new(Begun {
+                announced,
+                first: Some(Bytes::from_static(b"x")),
+            });
+            let deadline = tokio::time::Instant::now() + bounds.total_max;
+            let mut receiving = Box::pin(receive(body, 16_000_000, &bounds, deadline));
+            assert!((&mut receiving).now_or_never().is_none());
+            assert_eq!(bounds.memory_kib.available_permits(), left_kib);
+            drop(receiving);
+            assert_eq!(bounds.memory_kib.available_permits(), 1024);
+        }
     }
 }
