@@ -165,9 +165,14 @@ impl Database {
         let part = PathBuf::from(part);
         // What a copy that was cut off left behind must not be taken for a part of this one.
         let _ = std::fs::remove_file(&part);
+        // The database takes the name as text; a name that is none would be another file's.
+        let name = part
+            .to_str()
+            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidFilename, "not UTF-8"))
+            .map_err(|e| move_fault(target, &e))?;
         let copied = create_private(&part)
             .map_err(|e| move_fault(target, &e))
-            .and_then(|()| self.copy_to(&part).map_err(|e| fault("back up", &e)))
+            .and_then(|()| self.copy_to(name).map_err(|e| fault("back up", &e)))
             .and_then(|()| replace_file(&part, target));
         if copied.is_err() {
             let _ = std::fs::remove_file(&part);
@@ -175,12 +180,12 @@ impl Database {
         copied
     }
 
-    fn copy_to(&self, target: &Path) -> Result<(), rusqlite::Error> {
+    fn copy_to(&self, target: &str) -> Result<(), rusqlite::Error> {
         // Its own connection, so that neither readers nor writers wait for the copy; and one statement, so that it is
         // one snapshot which no write makes it begin again. An empty file is written to like a new one.
         let source = Connection::open(&self.path)?;
         configure(&source)?;
-        source.execute("VACUUM INTO ?1", [target.to_string_lossy()])?;
+        source.execute("VACUUM INTO ?1", [target])?;
         // The copy stays one file, whatever the journal of the original.
         Connection::open(target)?.pragma_update(None, "journal_mode", "DELETE")
     }

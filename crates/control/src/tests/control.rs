@@ -3,6 +3,7 @@
 use super::*;
 use crate::{EventFilter, OpenError};
 use rusqlite::Connection;
+use std::os::unix::ffi::OsStrExt as _;
 use uuid::Uuid;
 
 const OLD_ORGANIZATION: OrganizationId =
@@ -349,6 +350,15 @@ fn a_backup_is_a_whole_database() {
         code(fixture.control.backup_to(nowhere)),
         Code::StorageUnavailable
     );
+    // The database would write to another name than this one.
+    let folder = fixture.folder.path().join("odd");
+    std::fs::create_dir(&folder).unwrap();
+    let odd = folder.join(std::ffi::OsStr::from_bytes(b"backup\xff.db"));
+    assert_eq!(
+        code(fixture.control.backup_to(odd)),
+        Code::StorageUnavailable
+    );
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
 }
 
 #[test]
