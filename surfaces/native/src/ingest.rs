@@ -6,12 +6,12 @@
 mod scan;
 
 use jiter::Peek;
-use meterd_fault::{Format, JsonType, Kind, Problem, Resource, Rule};
+use meterd_fault::{Fault, Format, JsonType, Kind, Problem, Resource, Rule};
 use meterd_http::fields::{text_rule, time_rule};
 use meterd_http::json::{check_utf8, child};
 use meterd_model::{
-    AttributeValue, Decimal, DecimalError, FieldName, Measurement, MeasurementId, MeterDefinition,
-    MeterId, Subject, TextError, Timestamp,
+    AttributeValue, Decimal, DecimalError, FIELDS_MAX, FieldName, Measurement, MeasurementId,
+    MeterDefinition, MeterId, Subject, TextError, Timestamp,
 };
 use scan::Scanner;
 use std::borrow::Cow;
@@ -26,13 +26,16 @@ const ROW_BYTES_TYPICAL: usize = 160;
 const ROW_PROBLEMS_MAX: usize = 20;
 /// Problems noted of all rows of a batch together; past it each bad row keeps its first.
 const BATCH_PROBLEMS_MAX: usize = 2_000;
+/// Fields of a row that are looked at, of values and of attributes. No meter has as many, so that among them are some
+/// that are unknown or given twice, and the row is refused whatever comes after.
+const GIVEN_MAX: usize = FIELDS_MAX + ROW_PROBLEMS_MAX;
 /// How far ahead of the server's clock a measurement may be: the widest zone confusion, and some more.
 pub(crate) const FUTURE_MAX: Duration = Duration::from_hours(24);
 
 /// Where a batch finds the meters that its rows name.
 pub(crate) trait Meters {
     /// Asked once a batch for each name.
-    fn meter(&self, name: &str) -> Option<MeterFields>;
+    fn meter(&self, name: &str) -> Result<Option<MeterFields>, Fault>;
 }
 
 /// A meter as rows are checked against it.
@@ -83,7 +86,7 @@ impl Rows {
 }
 
 /// Reads `{"measurements":[…]}`.
-pub(crate) fn read_json(bytes: &[u8], meters: &dyn Meters, now: Timestamp) -> Result<Rows, Kind> {
+pub(crate) fn read_json(bytes: &[u8], meters: &dyn Meters, now: Timestamp) -> Result<Rows, Fault> {
     let mut json = Scanner::new(check_utf8(bytes)?);
     if json.peek()? != Peek::Object {
         json.skip()?;
@@ -93,7 +96,8 @@ pub(crate) fn read_json(bytes: &[u8], meters: &dyn Meters, now: Timestamp) -> Re
             Rule::Type {
                 expected: JsonType::Object,
             },
-        ));
+        )
+        .into());
     }
     let mut rows = None;
     let mut problems = Vec::new();
@@ -104,19 +108,18 @@ pub(crate) fn read_json(bytes: &[u8], meters: &dyn Meters, now: Timestamp) -> Re
                 let batch = BatchReader::new("/measurements", bytes.len(), meters, now);
                 rows = Some(read_rows(&mut json, batch, &mut problems)?);
             }
+            _ if problems.len() >= ROW_PROBLEMS_MAX => json.skip()?,
             "measurements" => {
                 problems.push(Problem::body("/measurements", Rule::Unique));
                 json.skip()?;
             }
             _ => {
-                if problems.len() < ROW_PROBLEMS_MAX {
-                    problems.push(Problem::body(
-                        child("", &meterd_fault::quote(&name)),
-                        Rule::UnknownField {
-                            known: vec!["measurements".into()],
-                        },
-                    ));
-                }
+                problems.push(Problem::body(
+                    child("", &meterd_fault::quote(&name)),
+                    Rule::UnknownField {
+                        known: vec!["measurements".into()],
+                    },
+                ));
                 json.skip()?;
             }
         }
@@ -129,7 +132,7 @@ pub(crate) fn read_json(bytes: &[u8], meters: &dyn Meters, now: Timestamp) -> Re
     if problems.is_empty() {
         Ok(rows.unwrap_or_default())
     } else {
-        Err(Kind::Invalid { problems })
+        Err(Kind::Invalid { problems }.into())
     }
 }
 
@@ -137,7 +140,7 @@ fn read_rows<'b>(
     json: &mut Scanner<'b>,
     mut batch: BatchReader<'_, 'b>,
     problems: &mut Vec<Problem>,
-) -> Result<Rows, Kind> {
+) -> Result<Rows, Fault> {
     if json.peek()? != Peek::Array {
         json.skip()?;
         problems.push(Problem::body(
@@ -162,7 +165,7 @@ fn read_rows<'b>(
     if !(1..=ROWS_MAX).contains(&count) {
         problems.push(count_problem(batch.pointer));
     }
-    Ok(batch.rows)
+    batch.into_rows()
 }
 
 fn count_problem(pointer: &str) -> Problem {
@@ -190,7 +193,7 @@ pub(crate) fn read_ndjson(
     meters: &dyn Meters,
     now: Timestamp,
     broken_lines: BrokenLines,
-) -> Result<Rows, Kind> {
+) -> Result<Rows, Fault> {
     let mut batch = BatchReader::new("", bytes.len(), meters, now);
     let lines = bytes
         .split(|byte| *byte == b'\n')
@@ -198,9 +201,7 @@ pub(crate) fn read_ndjson(
         .filter(|(_, line)| !line.trim_ascii().is_empty());
     for (line_index, line) in lines {
         if batch.rows.count() == ROWS_MAX {
-            return Err(Kind::Invalid {
-                problems: vec![count_problem("")],
-            });
+            return Err(Fault::invalid(count_problem("")));
         }
         match batch.read_line(line) {
             Ok(()) => {}
@@ -211,7 +212,8 @@ pub(crate) fn read_ndjson(
                         reason,
                         line: line_number,
                         column,
-                    });
+                    }
+                    .into());
                 }
                 let text = format!("is not JSON: {reason} at line {line_number}, column {column}");
                 batch.reject_line(Rule::Other {
@@ -219,15 +221,13 @@ pub(crate) fn read_ndjson(
                     text: text.into(),
                 });
             }
-            Err(kind) => return Err(kind),
+            Err(kind) => return Err(kind.into()),
         }
     }
     if batch.rows.count() == 0 {
-        return Err(Kind::Invalid {
-            problems: vec![count_problem("")],
-        });
+        return Err(Fault::invalid(count_problem("")));
     }
-    Ok(batch.rows)
+    batch.into_rows()
 }
 
 fn refuse(pointer: &str, rule: Rule) -> Kind {
@@ -305,6 +305,11 @@ impl<'m, 'b> BatchReader<'m, 'b> {
         }
     }
 
+    /// A meter that could not be looked up is no mistake of the rows that name it.
+    fn into_rows(self) -> Result<Rows, Fault> {
+        self.meters.fault.map_or(Ok(self.rows), Err)
+    }
+
     fn reject_line(&mut self, rule: Rule) {
         let pointer = format!("{}/{}", self.pointer, self.rows.count());
         self.reject(None, vec![Problem::body(pointer, rule)]);
@@ -327,6 +332,8 @@ struct BatchMeters<'m, 'b> {
     places: HashMap<Cow<'b, str>, usize>,
     /// The place of the meter that the row before named.
     last: Option<(Cow<'b, str>, usize)>,
+    /// Why a meter could not be looked up.
+    fault: Option<Fault>,
 }
 
 impl<'m, 'b> BatchMeters<'m, 'b> {
@@ -336,6 +343,7 @@ impl<'m, 'b> BatchMeters<'m, 'b> {
             found: Vec::new(),
             places: HashMap::new(),
             last: None,
+            fault: None,
         }
     }
 
@@ -351,7 +359,11 @@ impl<'m, 'b> BatchMeters<'m, 'b> {
     #[expect(clippy::ptr_arg, reason = "a borrowed name is kept as one")]
     fn place(&mut self, name: &Cow<'b, str>) -> usize {
         let place = *self.places.entry(name.clone()).or_insert_with(|| {
-            self.found.push(self.source.meter(name));
+            let found = self.source.meter(name).unwrap_or_else(|fault| {
+                self.fault.get_or_insert(fault);
+                None
+            });
+            self.found.push(found);
             self.found.len() - 1
         });
         self.last = Some((name.clone(), place));
@@ -530,9 +542,15 @@ impl<'b> RowReader<'b> {
     }
 
     fn note(&mut self, member: &str, rule: Rule) {
+        self.note_with(|| (member.to_owned(), rule));
+    }
+
+    /// Notes a problem that takes work to word, while there is room for it.
+    fn note_with(&mut self, problem: impl FnOnce() -> (String, Rule)) {
         if self.problems.len() < self.problems_max {
+            let (member, rule) = problem();
             self.problems
-                .push(Problem::body(self.pointer(member), rule));
+                .push(Problem::body(self.pointer(&member), rule));
         }
     }
 
@@ -565,12 +583,11 @@ impl<'b> RowReader<'b> {
                     json.skip()?;
                 }
                 None => {
-                    self.note(
-                        &child("", &meterd_fault::quote(&name)),
-                        Rule::UnknownField {
-                            known: Member::NAMES.map(str::to_owned).to_vec(),
-                        },
-                    );
+                    self.note_with(|| {
+                        let known = Member::NAMES.map(str::to_owned).to_vec();
+                        let rule = Rule::UnknownField { known };
+                        (child("", &meterd_fault::quote(&name)), rule)
+                    });
                     json.skip()?;
                 }
             }
@@ -608,12 +625,10 @@ impl<'b> RowReader<'b> {
             }
             _ => {
                 json.skip()?;
-                self.note(
-                    &member(),
-                    Rule::Type {
-                        expected: JsonType::String,
-                    },
-                );
+                self.note_with(|| {
+                    let expected = JsonType::String;
+                    (member(), Rule::Type { expected })
+                });
                 Ok(None)
             }
         }
@@ -651,11 +666,13 @@ impl<'b> RowReader<'b> {
         };
         while let Some(name) = key {
             let value = self.value(json, &name)?;
-            self.values.push(Given {
-                name,
-                value,
-                place: 0,
-            });
+            if self.values.len() < GIVEN_MAX {
+                self.values.push(Given {
+                    name,
+                    value,
+                    place: 0,
+                });
+            }
             key = json.next_key()?;
         }
         Ok(true)
@@ -673,19 +690,17 @@ impl<'b> RowReader<'b> {
             peek if peek.is_num() => Decimal::parse(&json.number(peek)?),
             _ => {
                 json.skip()?;
-                self.note(
-                    &child("/values", name),
-                    Rule::Type {
-                        expected: JsonType::Number,
-                    },
-                );
+                self.note_with(|| {
+                    let expected = JsonType::Number;
+                    (child("/values", name), Rule::Type { expected })
+                });
                 return Ok(RawValue::Bad);
             }
         };
         match parsed {
             Ok(decimal) => Ok(RawValue::Decimal(decimal)),
             Err(error) => {
-                self.note(&child("/values", name), decimal_rule(error));
+                self.note_with(|| (child("/values", name), decimal_rule(error)));
                 Ok(RawValue::Bad)
             }
         }
@@ -697,11 +712,13 @@ impl<'b> RowReader<'b> {
         };
         while let Some(name) = key {
             let value = self.string(json, || child("/attributes", &name))?;
-            self.attributes.push(Given {
-                name,
-                value,
-                place: 0,
-            });
+            if self.attributes.len() < GIVEN_MAX {
+                self.attributes.push(Given {
+                    name,
+                    value,
+                    place: 0,
+                });
+            }
             key = json.next_key()?;
         }
         Ok(())
@@ -832,16 +849,15 @@ impl<'b> RowReader<'b> {
                 true
             }
             Named::Again => {
-                self.note(&child(member, &field.name), Rule::Unique);
+                self.note_with(|| (child(member, &field.name), Rule::Unique));
                 false
             }
             Named::Unknown => {
-                self.note(
-                    &child(member, &meterd_fault::quote(&field.name)),
-                    Rule::UnknownField {
-                        known: known.names.iter().map(ToString::to_string).collect(),
-                    },
-                );
+                self.note_with(|| {
+                    let known = known.names.iter().map(ToString::to_string).collect();
+                    let rule = Rule::UnknownField { known };
+                    (child(member, &meterd_fault::quote(&field.name)), rule)
+                });
                 false
             }
         });
@@ -911,5 +927,57 @@ fn decimal_rule(error: DecimalError) -> Rule {
             integer: Decimal::INTEGER_DIGITS,
             fraction: Decimal::FRACTION_DIGITS,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// None but one that cannot be looked up.
+    struct OneBroken;
+
+    impl Meters for OneBroken {
+        fn meter(&self, name: &str) -> Result<Option<MeterFields>, Fault> {
+            match name {
+                "broken" => Err(Fault::internal("as the test wants it")),
+                _ => Ok(None),
+            }
+        }
+    }
+
+    #[test]
+    fn a_meter_that_cannot_be_looked_up_is_no_mistake_of_the_row() {
+        let row = r#"{"id":"a","meter":"broken","subject":"s","time":"2026-11-01T00:00:00Z"}"#;
+        let body = format!(r#"{{"measurements":[{row}]}}"#);
+        let now = Timestamp::MAX;
+        let read = [
+            read_json(body.as_bytes(), &OneBroken, now),
+            read_ndjson(row.as_bytes(), &OneBroken, now, BrokenLines::Keep),
+        ];
+        for read in read {
+            assert!(matches!(*read.unwrap_err().kind, Kind::Internal));
+        }
+    }
+
+    #[test]
+    fn a_row_holds_no_more_fields_than_it_takes_to_refuse_it() {
+        let many = r#""x":1,"#.repeat(100_000);
+        let line = format!(r#"{{"values":{{{many}"y":1}},"attributes":{{{many}"y":1}}}}"#);
+        let mut batch = BatchReader::new("", 0, &OneBroken, Timestamp::MAX);
+        batch.read_line(line.as_bytes()).unwrap();
+        assert!(batch.row.values.capacity() <= 2 * GIVEN_MAX);
+        assert!(batch.row.attributes.capacity() <= 2 * GIVEN_MAX);
+    }
+
+    #[test]
+    fn members_that_are_given_again_and_again_are_listed_up_to_the_bound() {
+        let again = r#","measurements":0"#.repeat(1000);
+        let body = format!(r#"{{"measurements":[]{again}}}"#);
+        let refused = read_json(body.as_bytes(), &OneBroken, Timestamp::MAX).unwrap_err();
+        let Kind::Invalid { problems } = refused.kind.as_ref() else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(problems.len(), ROW_PROBLEMS_MAX);
     }
 }

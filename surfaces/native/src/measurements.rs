@@ -271,7 +271,7 @@ fn parse_rows(app: &App, batch: &SentBatch) -> Result<Rows, Fault> {
         app,
         organization: batch.organization,
     };
-    let rows = match batch.form {
+    match batch.form {
         BatchForm::Json => ingest::read_json(&batch.bytes, &meters, batch.received),
         BatchForm::Lines => {
             let broken_lines = match batch.on_error {
@@ -280,8 +280,7 @@ fn parse_rows(app: &App, batch: &SentBatch) -> Result<Rows, Fault> {
             };
             ingest::read_ndjson(&batch.bytes, &meters, batch.received, broken_lines)
         }
-    };
-    Ok(rows?)
+    }
 }
 
 /// All problems of all rows at once, up to the bound on one answer.
@@ -305,12 +304,9 @@ struct MetersOf<'a> {
 }
 
 impl Meters for MetersOf<'_> {
-    fn meter(&self, name: &str) -> Option<MeterFields> {
-        let meter = self.app.find_meter(self.organization, name).ok()??;
-        Some(MeterFields::of(
-            meter_id(&meter),
-            &meter.document.definition,
-        ))
+    fn meter(&self, name: &str) -> Result<Option<MeterFields>, Fault> {
+        let found = self.app.find_meter(self.organization, name)?;
+        Ok(found.map(|meter| MeterFields::of(meter_id(&meter), &meter.document.definition)))
     }
 }
 
