@@ -15,15 +15,37 @@ use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 pub struct App {
     pub control: Arc<Control>,
     pub engine: Arc<Engine>,
-    gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
+    tenants: Arc<Mutex<HashMap<OrganizationId, Tenant>>>,
     /// One for each query that may run at a time: queries hold memory for their groups.
     query_slots: Arc<Semaphore>,
     /// One for each export that may run at a time. They wait for their clients, so that no query waits for them.
     export_slots: Arc<Semaphore>,
+    /// Each is a full copy, and may take hours.
+    backup_slots: Arc<Semaphore>,
+}
+
+/// What each organization has of its own.
+#[derive(Clone, Debug)]
+struct Tenant {
+    gate: Arc<RwLock<()>>,
+    /// Its share of the server's.
+    export_slots: Arc<Semaphore>,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self {
+            gate: Arc::default(),
+            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX / 2)),
+        }
+    }
 }
 
 /// Each holds a thread for as long as its client reads.
 const EXPORTS_MAX: usize = 4;
+const BACKUPS_MAX: usize = 1;
+/// Blocking threads that may be taken for minutes or hours; a runtime needs others beside them.
+pub const LONG_WORK_THREADS: usize = EXPORTS_MAX + BACKUPS_MAX;
 
 /// Longest wait of a query for others to end.
 const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -33,9 +55,10 @@ impl App {
         Self {
             control,
             engine,
-            gates: Arc::default(),
+            tenants: Arc::default(),
             query_slots: Arc::new(Semaphore::new(2 * processors())),
             export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            backup_slots: Arc::new(Semaphore::new(BACKUPS_MAX)),
         }
     }
 
@@ -43,8 +66,12 @@ impl App {
     /// writing while a meter changes or goes: so no measurement is stored for a field or a meter that has just been
     /// taken away. Whoever holds it must hold it until the work is done, also when the client goes away.
     pub(crate) fn gate(&self, organization: OrganizationId) -> Arc<RwLock<()>> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(gates.entry(organization).or_default())
+        self.tenant(organization).gate
+    }
+
+    fn tenant(&self, organization: OrganizationId) -> Tenant {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.entry(organization).or_default().clone()
     }
 
     /// Leave to run a query, or `overloaded` if others take too long.
@@ -52,9 +79,23 @@ impl App {
         slot_of(&self.query_slots).await
     }
 
-    /// Leave to run an export, or `overloaded` if others take too long.
-    pub(crate) async fn export_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        slot_of(&self.export_slots).await
+    /// Leave to run an export, or `overloaded` if others take too long. One organization gets half of the places.
+    pub(crate) async fn export_slot(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<[OwnedSemaphorePermit; 2], Fault> {
+        let own = slot_of(&self.tenant(organization).export_slots).await?;
+        Ok([own, slot_of(&self.export_slots).await?])
+    }
+
+    /// Leave to make a backup, or `overloaded` while another is made.
+    pub(crate) fn backup_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        const AGAIN: Duration = Duration::from_mins(1);
+        let slot = Arc::clone(&self.backup_slots).try_acquire_owned();
+        slot.map_err(|_| {
+            Fault::new(Kind::Overloaded { retry_after: AGAIN })
+                .with_context("another backup is being made")
+        })
     }
 
     /// Runs work that may wait for a disk, away from the threads that serve connections.

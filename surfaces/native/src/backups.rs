@@ -10,8 +10,9 @@ use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::fields::Fields;
 use meterd_http::{AdminPermit, Body, Checked, Failure, Reply};
 use serde::Serialize;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,9 +30,12 @@ impl Checked for NewBackup {
         let directory = fields.required_string("directory")?;
         let is_usable = directory.starts_with('/')
             && directory.len() <= DIRECTORY_BYTES_MAX
-            && !directory.contains('\0');
+            && !directory.contains('\0')
+            && !directory.split('/').any(|part| matches!(part, "." | ".."));
         if !is_usable {
-            let text = "must be the absolute path of a directory on the server".into();
+            let text =
+                "must be the absolute path of a directory on the server, without . or .. in it"
+                    .into();
             let code = "absolute_path";
             fields.refuse("directory", Rule::Other { code, text });
             return None;
@@ -58,49 +62,74 @@ pub(crate) async fn create_backup(
     _permit: AdminPermit<BackupsWrite>,
     Body(new): Body<NewBackup>,
 ) -> Result<Reply<Backup>, Failure> {
-    let backup = app
-        .blocking(move |app| {
-            let backup = app.back_up(&new.directory)?;
-            let Backup {
-                directory,
-                measurements,
-                bytes,
-            } = &backup;
-            tracing::info!(directory, measurements, bytes, "backed up to {directory}");
-            Ok(backup)
-        })
-        .await?;
-    let mut reply = Reply::ok(backup);
+    let mut reply = Reply::ok(back_up_alone(&app, new.directory).await?);
     reply.status = StatusCode::CREATED;
     Ok(reply)
 }
 
+/// Makes a backup, unless one is being made.
+async fn back_up_alone(app: &App, directory: PathBuf) -> Result<Backup, Fault> {
+    let slot = app.backup_slot()?;
+    app.blocking(move |app| {
+        let _slot = slot;
+        let backup = app.back_up(&directory)?;
+        let Backup {
+            directory,
+            measurements,
+            bytes,
+        } = &backup;
+        tracing::info!(directory, measurements, bytes, "backed up to {directory}");
+        Ok(backup)
+    })
+    .await
+}
+
 impl App {
-    /// Copies everything to a directory that is new or empty: what was acknowledged before the call, and maybe some
-    /// of what came later. A failed attempt is removed again.
+    /// Copies everything to a directory that is new or empty, outside of the data directory: what was acknowledged
+    /// before the call, and maybe some of what came later. What a failed attempt made is removed again.
     pub fn back_up(&self, directory: &Path) -> Result<Backup, Fault> {
-        let failed = |what| move |error: io::Error| disk_fault(what, &error);
-        let engine = directory.join("engine");
-        let control = directory.join("control.sqlite");
         let created: Vec<&Path> = (directory.ancestors())
             .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
             .collect();
-        fs::create_dir_all(directory).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => not_empty(directory),
-            _ => disk_fault("create the directory", &error),
-        })?;
-        let mut entries = fs::read_dir(directory).map_err(failed("list the directory"))?;
+        if created.iter().any(|path| path.is_symlink()) {
+            return Err(refused(directory, WRITABLE));
+        }
+        if self.is_inside_data(directory) {
+            return Err(refused(directory, OUTSIDE));
+        }
+        let made = self.copy_to(directory, &created);
+        if made.is_err() {
+            for path in created {
+                // Deepest first; one that somebody has written to meanwhile stays.
+                let _ = fs::remove_dir(path);
+            }
+        }
+        made
+    }
+
+    fn copy_to(&self, directory: &Path, created: &[&Path]) -> Result<Backup, Fault> {
+        let failed = |what| move |error: io::Error| disk_fault(what, &error);
+        let engine = directory.join("engine");
+        let control = directory.join("control.sqlite");
+        let unusable = |what| move |error: io::Error| directory_fault(directory, what, &error);
+        let mut private = DirBuilder::new();
+        private.mode(0o700);
+        (private.recursive(true))
+            .create(directory)
+            .map_err(unusable("create the directory"))?;
+        let mut entries = fs::read_dir(directory).map_err(unusable("list the directory"))?;
         if entries.next().is_some() {
-            return Err(not_empty(directory));
+            return Err(refused(directory, NEW));
         }
         // Of two backups that begin at the same time here, one makes this.
-        fs::create_dir(&engine).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => not_empty(directory),
-            _ => disk_fault("create a directory", &error),
-        })?;
+        (private.recursive(false))
+            .create(&engine)
+            .map_err(unusable("create a directory"))?;
         let copy = || {
             let report = self.engine.backup(&engine).map_err(maintenance_fault)?;
-            // After the measurements, so that it has the meters of all of them.
+            // After the measurements, so that it has the meters of all of them: a meter that has some cannot be
+            // deleted. What else it knows by then does no harm, as long as routes that take measurements keep no
+            // answers under idempotency keys: those would outlive here what they tell of.
             self.control.backup_to(&control)?;
             let size = fs::metadata(&control)
                 .map_err(failed("look at the copy"))?
@@ -121,15 +150,47 @@ impl App {
             let _ = fs::remove_file(&control);
         })
     }
+
+    /// Whether the directory is, or would be made, below the data directory: there it would end with what it is for.
+    fn is_inside_data(&self, directory: &Path) -> bool {
+        let data = self.control.path().parent().map(Path::canonicalize);
+        let deepest = directory
+            .ancestors()
+            .find_map(|path| path.canonicalize().ok());
+        matches!((data, deepest), (Some(Ok(data)), Some(deepest)) if deepest.starts_with(&data))
+    }
 }
 
-fn not_empty(directory: &Path) -> Fault {
-    let rule = Rule::Other {
-        code: "new_directory",
-        text: "must be a directory that is new or empty".into(),
-    };
+/// A rule for directories: its code, and what they must be.
+type DirectoryRule = (&'static str, &'static str);
+const NEW: DirectoryRule = ("new_directory", "must be a directory that is new or empty");
+const OUTSIDE: DirectoryRule = (
+    "outside_data",
+    "must be a directory outside of the server's data directory",
+);
+const WRITABLE: DirectoryRule = (
+    "writable_directory",
+    "must be a directory that the server can write to",
+);
+
+fn refused(directory: &Path, (code, text): DirectoryRule) -> Fault {
+    let text = text.into();
+    let rule = Rule::Other { code, text };
     let directory = directory.display().to_string();
     Fault::invalid(Problem::body("/directory", rule).with_value(&directory))
+}
+
+/// What the system says of the directory that was asked for: most of it stays so, however often it is asked again.
+fn directory_fault(directory: &Path, what: &str, error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => refused(directory, NEW),
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::InvalidFilename
+        | io::ErrorKind::NotFound => refused(directory, WRITABLE)
+            .with_context(format!("{what} {}: {error}", directory.display())),
+        _ => disk_fault(what, error),
+    }
 }
 
 fn disk_fault(what: &str, error: &io::Error) -> Fault {
@@ -159,5 +220,36 @@ fn full() -> Kind {
 fn unavailable() -> Kind {
     Kind::StorageUnavailable {
         retry_after: Duration::from_secs(5),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meterd_control::Control;
+    use meterd_engine::testing::SimulatedDisk;
+    use meterd_engine::{Engine, Settings};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn one_backup_is_made_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let settings = meterd_control::Settings::default();
+        let control = Control::open(data.join("control.sqlite"), settings).unwrap();
+        let disk = Arc::new(SimulatedDisk::new());
+        let engine = Engine::open(Path::new("/engine"), Settings::default(), disk).unwrap();
+        let app = App::new(Arc::new(control), Arc::new(engine));
+        let directory = home.path().join("copies/first");
+        let held = app.backup_slot().unwrap();
+        let refused = back_up_alone(&app, directory.clone()).await.unwrap_err();
+        assert!(matches!(*refused.kind, Kind::Overloaded { .. }));
+        assert!(!home.path().join("copies").exists());
+        drop(held);
+        back_up_alone(&app, directory).await.unwrap();
+        back_up_alone(&app, home.path().join("copies/second"))
+            .await
+            .unwrap();
     }
 }

@@ -100,7 +100,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { method: "delete", path: "/measurements/{id}", id: "void_measurement", summary: "Withdraw a measurement: it no longer counts, its trace stays", tag: "measurements", permission: Some("measurements:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::Invalid] },
     Operation { method: "post", path: "/voids", id: "void_measurements", summary: "Withdraw many measurements", tag: "measurements", permission: Some("measurements:write"), input: Input::Body("Voids"), idempotent: false, status: "200", answer: Some("VoidAnswer"), faults: &[] },
     Operation { method: "post", path: "/query", id: "query", summary: "Aggregate measurements by window and group", tag: "measurements", permission: Some("measurements:read"), input: Input::Body("Query"), idempotent: false, status: "200", answer: Some("QueryAnswer"), faults: &[Code::QueryTooExpensive] },
-    Operation { method: "get", path: "/export", id: "export", summary: "All measurements of a meter that count, as a stream that can be imported; a connection that breaks off means that some are missing", tag: "measurements", permission: Some("measurements:read"), input: Input::Query(&["meter", "from", "to", "format"]), idempotent: false, status: "200", answer: None, faults: &[Code::Invalid] },
+    Operation { method: "get", path: "/export", id: "export", summary: "All measurements of a meter that count, in no order, as a stream that can be imported; a connection that breaks off means that some are missing, which HTTP/1.0 cannot tell", tag: "measurements", permission: Some("measurements:read"), input: Input::Query(&["meter", "from", "to", "format"]), idempotent: false, status: "200", answer: None, faults: &[Code::Invalid, Code::ActionNotSupported] },
     Operation { method: "get", path: "/events", id: "list_events", summary: "Changes and ingest events of the organization, or the server's own for its administrator, newest first", tag: "events", permission: Some("events:read"), input: Input::Query(&["type", "limit", "cursor"]), idempotent: false, status: "200", answer: Some("EventPage"), faults: &[Code::Invalid] },
     Operation { method: "get", path: "/organizations", id: "list_organizations", summary: "List organizations", tag: "administration", permission: Some("organizations:read"), input: Input::Query(PAGE), idempotent: false, status: "200", answer: Some("OrganizationPage"), faults: &[Code::Invalid] },
     Operation { method: "post", path: "/organizations", id: "create_organization", summary: "Create an organization", tag: "administration", permission: Some("organizations:write"), input: Input::Body("NewOrganization"), idempotent: true, status: "201", answer: Some("Organization"), faults: &[Code::ResourceExists] },
@@ -267,6 +267,12 @@ impl Operation {
             );
         }
         if let (Value::Object(members), "export") = (&mut success, self.id) {
+            if let Some(Value::Object(headers)) = members.get_mut("headers") {
+                headers.insert("Content-Disposition".into(), json!({
+                    "description": "A file name. Texts in CSV stand as they were sent, also what a spreadsheet would take for a formula.",
+                    "schema": {"type": "string"},
+                }));
+            }
             members.insert("content".into(), json!({
                 "application/x-ndjson": {"schema": {"type": "string"}},
                 "text/csv": {"schema": {"type": "string"}},
@@ -470,7 +476,7 @@ fn schemas() -> Value {
         })),
         "IngestAnswer": object(&["accepted", "duplicate", "conflict", "rejected", "items"], json!({
             "accepted": {"type": "integer", "minimum": 0},
-            "replaced": {"type": "integer", "minimum": 0, "description": "Only with `on_conflict=replace`."}, "duplicate": {"type": "integer", "minimum": 0},
+            "replaced": {"type": "integer", "minimum": 0, "description": "Only with `on_conflict=replace`."}, "duplicate": {"type": "integer", "minimum": 0, "description": "Known already with the same content; stored, unless the meter's retention has dropped it since."},
             "conflict": {"type": "integer", "minimum": 0}, "rejected": {"type": "integer", "minimum": 0},
             "items": {"type": "array", "description": "Those not accepted.", "items": object(&["index", "id", "verdict", "fault"], json!({
                 "index": {"type": "integer", "minimum": 0},
@@ -575,7 +581,7 @@ fn schemas() -> Value {
             "overlap_seconds": {"type": ["integer", "null"], "minimum": 0, "maximum": 2_592_000, "default": 0},
         })),
         "NewBackup": object(&["directory"], json!({
-            "directory": {"type": "string", "minLength": 1, "examples": ["/var/backups/meterd/2026-11-22"], "description": "Absolute path on the server's machine; new or empty."},
+            "directory": {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": "^/", "examples": ["/var/backups/meterd/2026-11-22"], "description": "Absolute path on the server's machine, without `.` or `..`; new or empty, outside of the data directory."},
         })),
         "Backup": object(&["directory", "measurements", "bytes"], json!({
             "directory": text, "measurements": {"type": "integer", "minimum": 0}, "bytes": {"type": "integer", "minimum": 0},

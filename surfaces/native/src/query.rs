@@ -40,6 +40,26 @@ const FUNCTIONS: [(&str, Function); 8] = [
     ("unique", Function::Unique),
 ];
 
+/// Refuses a range of times that nothing can be in.
+pub(crate) fn refuse_backward(
+    fields: &mut Fields<'_>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+) {
+    if let (Some(from), Some(to)) = (from, to)
+        && to <= from
+    {
+        let text = "must be after from".into();
+        fields.refuse(
+            "to",
+            Rule::Other {
+                code: "order",
+                text,
+            },
+        );
+    }
+}
+
 /// A query as it was asked, names not yet looked up.
 #[derive(Debug)]
 pub(crate) struct Question {
@@ -78,18 +98,7 @@ impl Checked for Question {
         let meter = fields.required_string("meter");
         let from = fields.required_timestamp("from");
         let to = fields.required_timestamp("to");
-        if let (Some(from), Some(to)) = (from, to)
-            && to <= from
-        {
-            let text = "must be after from".into();
-            fields.refuse(
-                "to",
-                Rule::Other {
-                    code: "order",
-                    text,
-                },
-            );
-        }
+        refuse_backward(fields, from, to);
         let zone = fields.zone("timezone").unwrap_or(Zone::UTC);
         let windows = Window::ALL.map(|window| (window.as_str(), window));
         let window = fields.choice("window", &windows);

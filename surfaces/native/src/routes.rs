@@ -50,6 +50,7 @@ pub(crate) fn routes(app: App) -> Routes {
             "/measurements",
             [
                 get(list_measurements).class(QUERY),
+                // Not idempotent(): ids tell what is stored already, and a backup counts on it (see `back_up`).
                 post(ingest_measurements)
                     .class(INGEST)
                     .body_limit_bytes(BODY_MAX_BYTES),

@@ -18,8 +18,12 @@ use std::sync::Arc;
 
 /// Rows of a row group.
 const GROUP_ROWS_MAX: usize = 64 * 1024;
-/// Bytes of the texts of a row group.
-const GROUP_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Cells of a row group, absent ones as well: each takes some dozen bytes beside what stands in it.
+const GROUP_CELLS_MAX: usize = 512 * 1024;
+/// Bytes of the texts and numbers of a row group.
+const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Columns that each row has, whatever its meter.
+const COLUMNS: usize = 5;
 
 /// Writes to `W`, from the first byte to the last without going back.
 pub(super) struct ParquetWriter<W: Write + Send> {
@@ -27,6 +31,7 @@ pub(super) struct ParquetWriter<W: Write + Send> {
     meter: ByteArray,
     value_names: Vec<FieldName>,
     attribute_names: Vec<FieldName>,
+    group_rows_max: usize,
     group: Group,
 }
 
@@ -34,7 +39,7 @@ pub(super) struct ParquetWriter<W: Write + Send> {
 #[derive(Default)]
 struct Group {
     rows: usize,
-    text_bytes: usize,
+    content_bytes: usize,
     ids: Cells<ByteArray>,
     meters: Cells<ByteArray>,
     subjects: Cells<ByteArray>,
@@ -77,6 +82,7 @@ impl<W: Write + Send> ParquetWriter<W> {
         Ok(Self {
             file: SerializedFileWriter::new(to, columns, Arc::new(properties))?,
             meter: meter.name.as_str().into(),
+            group_rows_max: group_rows_max(value_names.len() + attribute_names.len()),
             group: Group::new(value_names.len(), attribute_names.len()),
             value_names,
             attribute_names,
@@ -94,19 +100,20 @@ impl<W: Write + Send> ParquetWriter<W> {
         group
             .end_times
             .push(measurement.end_time.map(Timestamp::micros));
-        group.text_bytes += measurement.id.as_str().len() + measurement.subject.as_str().len();
+        group.content_bytes += measurement.id.as_str().len() + measurement.subject.as_str().len();
         for (name, cells) in self.value_names.iter().zip(&mut group.values) {
             let value = value_of(&measurement.values, name);
             let bytes = value.map(|value| value.units().to_be_bytes().to_vec());
+            group.content_bytes += bytes.as_ref().map_or(0, Vec::len);
             cells.push(bytes.map(|bytes| ByteArray::from(bytes).into()));
         }
         for (name, cells) in self.attribute_names.iter().zip(&mut group.attributes) {
             let text = value_of(&measurement.attributes, name);
-            group.text_bytes += text.map_or(0, |text| text.as_str().len());
+            group.content_bytes += text.map_or(0, |text| text.as_str().len());
             cells.push(text.map(|text| text.as_str().into()));
         }
         group.rows += 1;
-        if group.rows >= GROUP_ROWS_MAX || group.text_bytes >= GROUP_TEXT_BYTES_MAX {
+        if group.rows >= self.group_rows_max || group.content_bytes >= GROUP_BYTES_MAX {
             self.end_group()?;
         }
         Ok(())
@@ -139,6 +146,10 @@ impl<W: Write + Send> ParquetWriter<W> {
         row_group.close()?;
         Ok(())
     }
+}
+
+fn group_rows_max(fields: usize) -> usize {
+    GROUP_ROWS_MAX.min(GROUP_CELLS_MAX / (COLUMNS + fields))
 }
 
 impl Group {
@@ -200,4 +211,55 @@ fn column(name: &str, physical: Physical, logical: LogicalType) -> Result<TypePt
         builder = builder.with_length(16).with_precision(38).with_scale(18);
     }
     Ok(Arc::new(builder.build()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meterd_model::{
+        Decimal, FIELDS_MAX, MeasurementId, MeterDefinition, MeterId, MeterKind, MeterName,
+        Subject, ValueField,
+    };
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[test]
+    fn a_row_group_of_a_wide_meter_has_fewer_rows() {
+        let names = |word: &str| -> Vec<FieldName> {
+            let names = (0..FIELDS_MAX).map(|n| FieldName::new(format!("{word}{n}")));
+            names.collect::<Result<_, _>>().unwrap()
+        };
+        let unit = || ValueField { unit: "1".into() };
+        let values: BTreeMap<_, _> = names("v").into_iter().map(|name| (name, unit())).collect();
+        let meter = Meter {
+            name: MeterName::new("wide").unwrap(),
+            definition: MeterDefinition {
+                kind: MeterKind::ALL[0],
+                values,
+                attributes: names("a").into_iter().collect::<BTreeSet<_>>(),
+            },
+            retention_days: None,
+        };
+        let measurement = Measurement {
+            id: MeasurementId::new("a").unwrap(),
+            meter: MeterId(uuid::Uuid::nil()),
+            subject: Subject::new("s").unwrap(),
+            time: Timestamp::MIN,
+            end_time: None,
+            values: vec![(names("v").remove(0), Decimal::parse(b"1").unwrap())],
+            attributes: Vec::new(),
+        };
+        let mut writer = ParquetWriter::new(&meter, Vec::new()).unwrap();
+        let expected = GROUP_CELLS_MAX / (COLUMNS + 2 * FIELDS_MAX);
+        for _ in 0..=expected {
+            writer.write(&measurement).unwrap();
+        }
+        let file = axum::body::Bytes::from(writer.finish().unwrap());
+        let reader = SerializedFileReader::new(file).unwrap();
+        let groups = reader.metadata().row_groups().iter();
+        let rows: Vec<_> = groups.map(|group| group.num_rows()).collect();
+        assert_eq!(rows, [i64::try_from(expected).unwrap(), 1]);
+        // With few fields it has as many as ever.
+        assert_eq!(group_rows_max(2), GROUP_ROWS_MAX);
+    }
 }

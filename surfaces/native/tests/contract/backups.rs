@@ -7,6 +7,7 @@ use meterd_control::{Control, Meter};
 use meterd_engine::SystemDisk;
 use meterd_engine::testing::SimulatedDisk;
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 fn back_up(server: &Server, key: &str, directory: &Path) -> Answer {
@@ -66,6 +67,11 @@ fn what_cannot_be_backed_up() {
         &admin,
         r#"{"directory":"backups/monday"}"#,
     );
+    pin(
+        "a path that goes up again",
+        &admin,
+        r#"{"directory":"/tmp/new/../back"}"#,
+    );
     pin("a file", &admin, r#"{"directory":"/dev/null"}"#);
     pin(
         "an organization's key",
@@ -94,10 +100,48 @@ fn a_backup_that_fails_leaves_nothing_behind() {
     disk.set_space(Some(0));
     let answer = back_up(&server, &server.admin_key, &directory).expect(503);
     assert_eq!(answer["code"], "storage_full", "{answer}");
-    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+    assert!(!directory.exists());
     disk.set_space(None);
     back_up(&server, &server.admin_key, &home.path().join("again")).expect(201);
     server.engine.close();
     let answer = back_up(&server, &server.admin_key, &home.path().join("closed")).expect(503);
     assert_eq!(answer["code"], "shutting_down", "{answer}");
+}
+
+#[test]
+fn a_backup_lies_where_the_server_can_write_and_outside_of_its_data() {
+    let server = Server::start().with_meter();
+    let home = tempfile::tempdir().unwrap();
+    let data = server.control.path().parent().unwrap().to_owned();
+    let into_data = home.path().join("into-data");
+    std::os::unix::fs::symlink(&data, &into_data).unwrap();
+    let to_itself = home.path().join("to-itself");
+    std::os::unix::fs::symlink(&to_itself, &to_itself).unwrap();
+    for (directory, rule) in [
+        (data.join("inside"), "outside_data"),
+        (data.join("engine/segments/inside"), "outside_data"),
+        (into_data.join("a/b"), "outside_data"),
+        (into_data, "outside_data"),
+        (to_itself, "writable_directory"),
+        (home.path().join("n".repeat(300)), "writable_directory"),
+        ("/proc/new/backup".into(), "writable_directory"),
+    ] {
+        let refused = back_up(&server, &server.admin_key, &directory).expect(422);
+        assert_eq!(refused["errors"][0]["rule"], rule, "{refused}");
+        assert_eq!(refused["errors"][0]["pointer"], "/directory", "{refused}");
+    }
+    assert!(!data.join("inside").exists());
+    // A link to an empty directory elsewhere is as good as that one; and nobody else can look into the copy.
+    let empty = home.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(&empty, &link).unwrap();
+    let new = home.path().join("a/new/one");
+    for directory in [&link, &new] {
+        back_up(&server, &server.admin_key, directory).expect(201);
+        let made = std::fs::metadata(directory.join("engine")).unwrap();
+        assert_eq!(made.permissions().mode() & 0o777, 0o700);
+    }
+    let made = std::fs::metadata(new).unwrap();
+    assert_eq!(made.permissions().mode() & 0o777, 0o700);
 }
