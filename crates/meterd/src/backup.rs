@@ -3,7 +3,7 @@
 use crate::cli::{BackupOptions, RestoreOptions};
 use crate::config::Config;
 use crate::key::{Api, ensure_stopped, said};
-use crate::server::{Parts, control_path, engine_path};
+use crate::server::{Parts, control_path, engine_path, ensure_restored, restoring_path};
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::{Context as _, bail};
 use meterd_control::{Control, Settings};
@@ -11,12 +11,12 @@ use meterd_engine::SystemDisk;
 use meterd_surface_native::App;
 use serde_json::{Value, json};
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn backup(options: &BackupOptions) -> anyhow::Result<()> {
-    let directory = std::path::absolute(&options.directory)?;
+    let directory = absolute(&options.directory)?;
     let target = &options.target;
     let bar = progress_bar(0, "backing up", Unit::Stream);
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -42,6 +42,22 @@ pub(crate) fn backup(options: &BackupOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As the server wants it: from the root on, without `.` and `..`.
+fn absolute(directory: &Path) -> anyhow::Result<PathBuf> {
+    let mut whole = PathBuf::new();
+    for part in std::path::absolute(directory)?.components() {
+        match part {
+            // What it stands behind may be a link, which goes up to another place.
+            Component::ParentDir => {
+                whole = whole.canonicalize().unwrap_or(whole);
+                whole.pop();
+            }
+            part => whole.push(part),
+        }
+    }
+    Ok(whole)
+}
+
 fn of_stopped(data: &Path, directory: &Path) -> anyhow::Result<meterd_surface_native::Backup> {
     if !control_path(data).is_file() {
         bail!("{} is no data directory of meterd", data.display());
@@ -58,7 +74,8 @@ fn of_stopped(data: &Path, directory: &Path) -> anyhow::Result<meterd_surface_na
 }
 
 pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
-    let (from, to) = (&options.backup, &options.data);
+    let from = &options.backup;
+    let to = &std::path::absolute(&options.data)?;
     // The control database comes last into a backup.
     if !engine_path(from).is_dir() || !control_path(from).is_file() {
         bail!(
@@ -72,17 +89,19 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
         bail!("{} is damaged: {problem}", control_path(from).display());
     }
     fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
+    ensure_restored(to)?;
     if fs::read_dir(to)?.next().is_some() {
         bail!(
             "{} is not empty; a backup is restored to a new directory",
             to.display()
         );
     }
-    // The measurements' manifest comes last, without which no server starts.
-    let control = control_path(to);
-    fs::copy(control_path(from), &control)
-        .and_then(|_| File::open(&control)?.sync_all())
-        .with_context(|| format!("write {}", control.display()))?;
+    // It comes first under another name, without which nothing would tell that the rest is missing.
+    let draft = restoring_path(to);
+    fs::copy(control_path(from), &draft)
+        .and_then(|_| File::open(&draft)?.sync_all())
+        .and_then(|()| File::open(to)?.sync_all())
+        .with_context(|| format!("write {}", draft.display()))?;
     let bar = progress_bar(0, "restoring", Unit::Bytes);
     let (source, target) = (engine_path(from), engine_path(to));
     let report = meterd_engine::restore(&source, &target, &SystemDisk, &mut |done, total| {
@@ -90,7 +109,11 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
         bar.set_position(done);
     })
     .with_context(|| format!("restore to {}", to.display()))?;
-    for directory in to.ancestors().take(2).filter(|path| path.is_dir()) {
+    // What is below is on the disk before its name is.
+    File::open(to)?.sync_all()?;
+    fs::rename(&draft, control_path(to))
+        .with_context(|| format!("write {}", control_path(to).display()))?;
+    for directory in to.ancestors().take(2) {
         File::open(directory)?.sync_all()?;
     }
     bar.finish_and_clear();
@@ -102,4 +125,26 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
         report.files
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::absolute;
+    use std::path::Path;
+
+    #[test]
+    fn a_directory_is_named_from_the_root_on() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        std::fs::create_dir_all(home.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(home.join("a/b"), home.join("link")).unwrap();
+        for (given, named) in [("a/./c", "a/c"), ("x/../c", "c"), ("link/../c", "a/c")] {
+            assert_eq!(absolute(&home.join(given)).unwrap(), home.join(named));
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            absolute(Path::new("../c")).unwrap(),
+            here.parent().unwrap().join("c")
+        );
+    }
 }

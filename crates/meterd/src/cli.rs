@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Import(ImportOptions),
     /// Write all measurements of a meter to a file that import reads back
     #[command(
-        after_help = "Examples:\n  meterd export --meter electricity --format parquet --output electricity.parquet --key mtr_…\n  meterd export --meter api_calls --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z --output - | gzip > october.ndjson.gz\n\nThe file appears once it is whole. Only measurements that count are in it, none that was replaced or withdrawn."
+        after_help = "Examples:\n  meterd export --meter electricity --format parquet --output electricity.parquet --key mtr_…\n  meterd export --meter api_calls --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z --output october.ndjson --key mtr_…\n\nThe file appears once it is whole. Behind --output - a pipe needs the shell's pipefail, to tell that the export failed. Only measurements that count are in it, none that was replaced or withdrawn."
     )]
     Export(ExportOptions),
     /// Copy everything to a new directory, from a running server or a stopped one

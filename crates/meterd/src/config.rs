@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) engine: EngineConfig,
     pub(crate) bounds: BoundsConfig,
+    pub(crate) retention: RetentionConfig,
     /// Limits on the native surface, beside those of each key.
     pub(crate) limit: Vec<LimitConfig>,
     pub(crate) log: LogConfig,
@@ -124,6 +125,21 @@ impl Default for BoundsConfig {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetentionConfig {
+    /// From the start to the first pass: time for a clock to be set right.
+    pub(crate) first_after_seconds: u32,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            first_after_seconds: 300,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitConfig {
     pub(crate) name: String,
@@ -207,6 +223,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             engine: EngineConfig::default(),
             bounds: BoundsConfig::default(),
+            retention: RetentionConfig::default(),
             limit: Vec::new(),
             log: LogConfig::default(),
         }
@@ -315,6 +332,8 @@ mod tests {
             durability = "os"
             [bounds]
             in_flight_max = 64
+            [retention]
+            first_after_seconds = 60
             [[limit]]
             name = "ingest"
             scope = "credential"

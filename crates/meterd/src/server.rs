@@ -12,7 +12,7 @@ use meterd_http::listen::{ConnectionBounds, Listener};
 use meterd_http::metrics::HttpMetrics;
 use meterd_http::{Bounds, Mount, Pipeline, Surface, TrustedProxies};
 use meterd_model::Timestamp;
-use meterd_surface_native::{App, NativeSurface};
+use meterd_surface_native::{App, LONG_WORK_THREADS, NativeSurface};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Threads for what waits for a disk or scans; what is beyond them waits. Few, since the allocator keeps memory for
-/// each thread that once needed it.
-const BLOCKING_THREADS_MAX: usize = 16;
+/// each thread that once needed it. What works for long (and retention does) has its own beside those for short work.
+const BLOCKING_THREADS_MAX: usize = 16 + LONG_WORK_THREADS + 1;
 
 pub(crate) fn engine_path(data: &Path) -> PathBuf {
     data.join("engine")
@@ -34,6 +34,22 @@ pub(crate) fn engine_path(data: &Path) -> PathBuf {
 
 pub(crate) fn control_path(data: &Path) -> PathBuf {
     data.join("control.sqlite")
+}
+
+/// The control database while a restore is under way: it gets its name at the end.
+pub(crate) fn restoring_path(data: &Path) -> PathBuf {
+    data.join("control.sqlite.part")
+}
+
+/// What an interrupted restore leaves would otherwise be taken for a new data directory, and begun anew.
+pub(crate) fn ensure_restored(data: &Path) -> anyhow::Result<()> {
+    if restoring_path(data).exists() {
+        anyhow::bail!(
+            "{} was not restored to the end; remove it and restore the backup again",
+            data.display()
+        );
+    }
+    Ok(())
 }
 
 /// The present time. Everything below gets it passed in.
@@ -108,6 +124,7 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         let data = &config.data;
+        ensure_restored(data)?;
         // The engine first: it makes the directory, and its lock tells that no other server has it.
         let settings = config.engine.settings();
         let engine = Engine::open(&engine_path(data), settings, Arc::new(SystemDisk))
@@ -194,6 +211,7 @@ async fn serve_until_stopped(
     let retention = tokio::spawn(retention::keep(
         Arc::clone(&parts.control),
         Arc::clone(&parts.engine),
+        Duration::from_secs(config.retention.first_after_seconds.into()),
     ));
     ready(&addresses)?;
     tokio::select! {

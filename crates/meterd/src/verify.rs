@@ -1,7 +1,7 @@
 //! `meterd verify`: reads everything, changes nothing.
 
 use crate::cli::DataOptions;
-use crate::server::{control_path, engine_path};
+use crate::server::{control_path, engine_path, ensure_restored};
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::Context as _;
 use meterd_control::{Control, Settings};
@@ -10,6 +10,7 @@ use meterd_engine::SystemDisk;
 /// Returns whether everything is in order.
 pub(crate) fn run(options: &DataOptions) -> anyhow::Result<bool> {
     let data = &options.data;
+    ensure_restored(data)?;
     if !engine_path(data).is_dir() || !control_path(data).is_file() {
         anyhow::bail!("{} is no data directory of meterd", data.display());
     }

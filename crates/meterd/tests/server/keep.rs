@@ -87,8 +87,19 @@ fn a_backup_of_a_running_server_is_restored_and_served() {
     std::fs::write(&segment, bytes).unwrap();
     let damaged = home.text("c");
     run(&["restore", &copy, "--data", &damaged]).failed_with(&["checksum"]);
-    run(&["verify", "--data", &damaged]);
-    run(&["serve", "--data", &damaged, "--listen", "127.0.0.1:0"]).failed_with(&["manifest"]);
+    run(&["verify", "--data", &damaged]).failed_with(&["not restored to the end"]);
+    let serve = |data: &str| run(&["serve", "--data", data, "--listen", "127.0.0.1:0"]);
+    serve(&damaged).failed_with(&["not restored to the end"]);
+    // Without a manifest nothing of the measurements is there, which must not be taken for a new server.
+    let manifest = Path::new(&copy).join("engine/manifest");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    let empty = home.text("d");
+    run(&["restore", &copy, "--data", &empty]).failed_with(&["manifest"]);
+    serve(&empty).failed_with(&["not restored to the end"]);
+    run(&["verify", "--data", &empty]).failed_with(&["not restored to the end"]);
+    run(&["restore", &second, "--data", &empty]).failed_with(&["not restored to the end"]);
 }
 
 /// Texts that each form has its own trouble with.
@@ -219,7 +230,8 @@ fn retention_drops_whole_months_and_keeps_their_ids() {
     );
     assert_eq!(server.stop(), Some(0));
 
-    let server = Server::start(&home);
+    let at_once = "[retention]\nfirst_after_seconds = 0\n[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let server = Server::configured(&home, at_once);
     server.wait_for_log("dropped 1 versions of acme/calls");
     let client = client.at(&server.base_url);
     assert_eq!(
