@@ -3,7 +3,7 @@
 //! A row that cannot be stored keeps the list of its problems, so that a batch can be refused with all of them
 //! (`on_error=abort`) or stored without the bad rows (`on_error=skip`).
 
-mod scan;
+pub(crate) mod scan;
 
 use jiter::Peek;
 use meterd_fault::{Fault, Format, JsonType, Kind, Problem, Resource, Rule};

@@ -127,7 +127,7 @@ impl CsvWriter {
         for name in &self.attributes {
             line.push(',');
             if let Some(text) = value_of(&measurement.attributes, name) {
-                push_cell(line, &marked(text.as_str()));
+                push_cell(line, &quoted(text.as_str()));
             }
         }
         self.end_line()
@@ -148,7 +148,7 @@ pub(super) fn value_of<'a, T>(fields: &'a [(FieldName, T)], name: &FieldName) ->
 
 /// An empty cell is no text, so the empty text is written as two quotes; and so that those are not taken for it, a text
 /// that begins and ends with quotes gets another pair.
-fn marked(text: &str) -> String {
+fn quoted(text: &str) -> String {
     let is_quoted = text.len() >= 2 && text.starts_with('"') && text.ends_with('"');
     if text.is_empty() || is_quoted {
         return format!("\"{text}\"");

@@ -256,8 +256,10 @@ mod tests {
         }
         let file = axum::body::Bytes::from(writer.finish().unwrap());
         let reader = SerializedFileReader::new(file).unwrap();
-        let groups = reader.metadata().row_groups().iter();
-        let rows: Vec<_> = groups.map(|group| group.num_rows()).collect();
+        let mut rows = Vec::new();
+        for group in reader.metadata().row_groups() {
+            rows.push(group.num_rows());
+        }
         assert_eq!(rows, [i64::try_from(expected).unwrap(), 1]);
         // With few fields it has as many as ever.
         assert_eq!(group_rows_max(2), GROUP_ROWS_MAX);

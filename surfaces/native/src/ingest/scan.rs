@@ -4,6 +4,9 @@
 //! the time. Everything else, mistakes above all, goes to the parser that reads all other bodies, set up at the same
 //! place: so there is one opinion on what is JSON, and one wording of what is wrong with it.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod compare;
+
 use jiter::{Jiter, JiterError, Peek};
 use meterd_fault::Kind;
 use meterd_http::json::malformed;
@@ -245,96 +248,8 @@ fn plain_length(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::compare::{compare, parse, scan};
     use super::*;
-
-    /// What one walk over a document saw: everything, or up to the first mistake.
-    type Walk = (Vec<String>, Result<(), Kind>);
-
-    fn scan(body: &str) -> Walk {
-        let mut seen = Vec::new();
-        let mut scanner = Scanner::new(body);
-        let end = (|| {
-            let peek = scanner.peek()?;
-            scan_value(&mut scanner, peek, &mut seen)?;
-            scanner.finish()
-        })();
-        (seen, end)
-    }
-
-    fn scan_value(
-        scanner: &mut Scanner<'_>,
-        peek: Peek,
-        seen: &mut Vec<String>,
-    ) -> Result<(), Kind> {
-        match peek {
-            Peek::Object => {
-                let mut key = scanner.object()?;
-                while let Some(name) = key {
-                    seen.push(format!("key {name}"));
-                    let peek = scanner.peek()?;
-                    scan_value(scanner, peek, seen)?;
-                    key = scanner.next_key()?;
-                }
-            }
-            Peek::Array => {
-                let mut item = scanner.array()?;
-                while let Some(peek) = item {
-                    scan_value(scanner, peek, seen)?;
-                    item = scanner.next_item()?;
-                }
-            }
-            Peek::String => seen.push(format!("string {}", scanner.string()?)),
-            Peek::Null => scanner.null()?,
-            peek if peek.is_num() => seen.push(format!("number {:?}", scanner.number(peek)?)),
-            _ => scanner.skip()?,
-        }
-        Ok(())
-    }
-
-    fn parse(body: &str) -> Walk {
-        let mut seen = Vec::new();
-        let mut jiter = Jiter::new(body.as_bytes());
-        let end = (|| {
-            let peek = jiter.peek()?;
-            parse_value(&mut jiter, peek, &mut seen)?;
-            jiter.finish()
-        })();
-        let end = end.map_err(|error: JiterError| malformed(&error, body.as_bytes()));
-        (seen, end)
-    }
-
-    fn parse_value(
-        jiter: &mut Jiter<'_>,
-        peek: Peek,
-        seen: &mut Vec<String>,
-    ) -> Result<(), JiterError> {
-        match peek {
-            Peek::Object => {
-                let mut key = jiter.known_object()?.map(str::to_owned);
-                while let Some(name) = key {
-                    seen.push(format!("key {name}"));
-                    let peek = jiter.peek()?;
-                    parse_value(jiter, peek, seen)?;
-                    key = jiter.next_key()?.map(str::to_owned);
-                }
-            }
-            Peek::Array => {
-                let mut item = jiter.known_array()?;
-                while let Some(peek) = item {
-                    parse_value(jiter, peek, seen)?;
-                    item = jiter.array_step()?;
-                }
-            }
-            Peek::String => seen.push(format!("string {}", jiter.known_str()?)),
-            Peek::Null => jiter.known_null()?,
-            peek if peek.is_num() => {
-                let number = Cow::Borrowed(jiter.known_number_bytes(peek)?);
-                seen.push(format!("number {number:?}"));
-            }
-            peek => jiter.known_skip(peek)?,
-        }
-        Ok(())
-    }
 
     #[test]
     fn borrows_what_it_can() {
@@ -389,10 +304,82 @@ mod tests {
                 for edit in EDITS {
                     for kept in [after, &after[next..]] {
                         let body = format!("{before}{edit}{kept}");
-                        assert_eq!(scan(&body), parse(&body), "{body}");
+                        compare(&body);
                     }
                 }
             }
+        }
+    }
+
+    /// Long strings whose bytes of all kinds fall on every place of a word, and documents of any tokens.
+    #[test]
+    fn reads_any_text_as_the_parser_does() {
+        const TOKENS: [&str; 32] = [
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\"",
+            "\\",
+            "\\u00e9",
+            "\\ud83d",
+            "\\ude00",
+            " ",
+            "\n",
+            "\t",
+            "\u{1}",
+            "\u{1f}",
+            "\u{7f}",
+            "é",
+            "€",
+            "\u{10ffff}",
+            "\u{80}",
+            "abcdefgh",
+            "x",
+            "-",
+            "0",
+            "12",
+            ".5",
+            "e7",
+            "null",
+            "true",
+            "\"key\":",
+        ];
+        let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..50_000 {
+            let count = random.below(40);
+            let body: String = (0..count).map(|_| TOKENS[random.below(32)]).collect();
+            compare(&body);
+            compare(&format!("[\"{body}\"]"));
+            compare(&format!("{{\"a\":[{body}],\"b\":\"{body}\"}}"));
+        }
+        for special in [
+            "\"", "\\", "\\n", "\u{0}", "\u{1f}", "\u{7f}", "\u{80}", "é", "€", "!", "#",
+        ] {
+            for before in 0..20 {
+                for filler in ["a", "\u{80}", "\u{7f}", "ÿ"] {
+                    let (start, end) = (filler.repeat(before), filler.repeat(20 - before));
+                    compare(&format!("[\"{start}{special}{end}\",1]"));
+                    compare(&format!("{{\"{start}{special}{special}{end}\":1}}"));
+                }
+            }
+        }
+        compare(&"[".repeat(10_000));
+        compare(&"{\"a\":".repeat(10_000));
+    }
+
+    /// Random enough, and the same in every run.
+    struct Xorshift(u64);
+
+    impl Xorshift {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 33).unwrap() % bound
         }
     }
 }

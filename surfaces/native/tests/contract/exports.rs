@@ -1,6 +1,6 @@
 //! `GET /v1/export`: what comes out, and how a client knows that all of it did.
 
-use crate::client::{Request, connect, exchange, get, post};
+use crate::client::{Request, connect, exchange, get, post, request};
 use crate::pinned::Pins;
 use crate::server::{Options, Server, row};
 use meterd_engine::Disk;
@@ -96,7 +96,7 @@ fn lines_and_csv_say_everything() {
     let path = "/v1/measurements/voided";
     assert_eq!(
         server
-            .send(&crate::client::request("DELETE", path).key(&server.key))
+            .send(&request("DELETE", path).key(&server.key))
             .status,
         204
     );
@@ -282,14 +282,17 @@ fn clients_that_go_away_or_read_nothing_keep_no_place() {
         let rows: Vec<_> = (0..10_000).map(|n| row(&format!("{batch}-{n}"))).collect();
         assert_eq!(server.ingest(&rows)["accepted"], 10_000);
     }
-    let request = get("/v1/export?meter=api_calls").key(&server.key);
+    let whole = get("/v1/export?meter=api_calls").key(&server.key);
     // More than may run at a time, one after the other.
     for _ in 0..10 {
         let mut stream = connect(server.address);
-        stream.write_all(&request.bytes()).unwrap();
+        stream.write_all(&whole.bytes()).unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).unwrap();
         assert_eq!(&head, b"HTTP/1.1 200");
+        drop(stream);
+        let head = request("HEAD", "/v1/export?meter=api_calls").key(&server.key);
+        assert_eq!(server.send(&head).status, 200);
     }
     assert_eq!(
         export(&server, "meter=api_calls").text().lines().count(),
@@ -299,7 +302,7 @@ fn clients_that_go_away_or_read_nothing_keep_no_place() {
     let idle: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = connect(server.address);
-            stream.write_all(&request.bytes()).unwrap();
+            stream.write_all(&whole.bytes()).unwrap();
             let mut head = [0; 12];
             stream.read_exact(&mut head).unwrap();
             stream
@@ -313,7 +316,7 @@ fn clients_that_go_away_or_read_nothing_keep_no_place() {
     // Nor does another organization: one has half of the places, and its third export is turned away.
     let other = get("/v1/export?meter=api_calls").key(&server.rival_key);
     assert_eq!(Streamed::of(&server, &other).text(), "");
-    let third = server.send(&request).expect(503);
+    let third = server.send(&whole).expect(503);
     assert_eq!(third["code"], "overloaded", "{third}");
     drop(idle);
     assert_eq!(

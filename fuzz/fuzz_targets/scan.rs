@@ -1,0 +1,5 @@
+//! Any text, read as measurements are and as all other bodies are; what both see must be the same.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &str| meterd_surface_native::compare_readers(input));
