@@ -25,7 +25,9 @@ def ask(base_url, key, path, body=None):
 def by_api(base_url, key):
     count = 0
     sums = defaultdict(list)
-    for meter in ask(base_url, key, "/meters?limit=100")["items"]:
+    page = ask(base_url, key, "/meters?limit=1000")
+    assert page["next_cursor"] is None, "more meters than a page"
+    for meter in page["items"]:
         names = list(meter["values"])
         query = {
             "meter": meter["name"],
@@ -37,8 +39,7 @@ def by_api(base_url, key):
             values = row["values"]
             count += int(values["count"])
             for name in names:
-                total = values[f"sum({name})"] if f"sum({name})" in values else values[f"sum_{name}"]
-                sums[f"value_{name}"].append(Decimal(total or 0))
+                sums[f"value_{name}"].append(Decimal(values[f"sum({name})"] or 0))
     return {"current": count, "sums": {name: exact(parts) for name, parts in sorted(sums.items())}}
 
 

@@ -36,7 +36,7 @@ const REFUSED_SHOWN_MAX: usize = 5;
 /// The catalogue's code of a body that is no JSON.
 const BODY_MALFORMED: &str = "body_malformed";
 
-/// Returns whether every row was stored or was there already.
+/// Returns whether every row was stored or known already (and so may have been dropped by its meter's retention).
 pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<bool> {
     let target = Target::of(options)?;
     let mut total = Totals::default();
@@ -470,7 +470,7 @@ fn read_csv(
         // Empty cells are absent.
         let cells = (record.iter().zip(&columns))
             .filter(|(cell, _)| !cell.is_empty())
-            .map(|(cell, column)| (Cow::Borrowed(unmarked(cell.trim(), column)), column));
+            .map(|(cell, column)| (Cow::Borrowed(unquoted(cell.trim(), column)), column));
         let row = row_of(cells, options).to_string();
         batches.push(row.as_bytes(), line)?;
     }
@@ -478,7 +478,7 @@ fn read_csv(
 }
 
 /// An attribute in quotes, which tell an empty text from none, without them.
-fn unmarked<'a>(cell: &'a str, column: &Column) -> &'a str {
+fn unquoted<'a>(cell: &'a str, column: &Column) -> &'a str {
     let quoted = cell
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
