@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use meterd_control::Author;
     use meterd_engine::testing::SimulatedDisk;
-    use meterd_engine::{Batch, OnConflict};
+    use meterd_engine::{Batch, OnConflict, Settings};
     use meterd_model::{Measurement, MeasurementId, Subject};
     use std::path::Path;
 
@@ -211,7 +211,7 @@ mod tests {
         for (steady, wall, jumped) in [
             (PAUSE, PAUSE, false),
             (PAUSE, PAUSE + JUMP_MAX, false),
-            (PAUSE, PAUSE - JUMP_MAX, false),
+            (PAUSE + JUMP_MAX, PAUSE, false),
             (PAUSE, PAUSE + JUMP_MAX * 2, true),
             (PAUSE, Duration::ZERO, true),
             (DAY * 300, DAY * 300, false),
@@ -223,10 +223,10 @@ mod tests {
     #[test]
     fn a_clock_far_ahead_of_the_newest_measurement_is_not_believed() {
         let home = tempfile::tempdir().unwrap();
-        let settings = meterd_control::Settings::default();
-        let control = Control::open(home.path().join("control.sqlite"), settings).unwrap();
+        let path = home.path().join("control.sqlite");
+        let control = Control::open(path, meterd_control::Settings::default()).unwrap();
         let disk = Arc::new(SimulatedDisk::new());
-        let engine = Engine::open(Path::new("data"), Default::default(), disk).unwrap();
+        let engine = Engine::open(Path::new("data"), Settings::default(), disk).unwrap();
         let received = Timestamp::parse("2026-11-01T00:00:00Z").unwrap();
         let author = Author::system(received);
         for name in ["idle", "busy"] {
