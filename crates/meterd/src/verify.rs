@@ -27,7 +27,7 @@ pub(crate) fn run(options: &DataOptions) -> anyhow::Result<bool> {
         grouped(report.versions),
         grouped(report.ids),
         grouped(report.bytes),
-        report.files
+        report.files + report.segments + report.runs
     );
     if report.torn_bytes > 0 {
         println!(

@@ -166,7 +166,7 @@ type DirectoryRule = (&'static str, &'static str);
 const NEW: DirectoryRule = ("new_directory", "must be a directory that is new or empty");
 const OUTSIDE: DirectoryRule = (
     "outside_data",
-    "must be a directory outside of the server's data directory",
+    "must lie outside of the server's data directory",
 );
 const WRITABLE: DirectoryRule = (
     "writable_directory",

@@ -252,9 +252,12 @@ fn field_errors(kind: &Kind) -> Vec<FieldError> {
     }
 }
 
-/// With many problems the list speaks for itself.
+/// With many problems the list speaks for itself. Who has no key in the right place is told where that is.
 fn detail(kind: &Kind) -> String {
     match kind {
+        Kind::CredentialsMissing | Kind::CredentialsMalformed => {
+            format!("{kind} Send a key in the header Authorization: Bearer mtr_…")
+        }
         Kind::Invalid { problems } if problems.len() > 1 => {
             format!("{} problems were found; see errors.", problems.len())
         }
