@@ -1,7 +1,7 @@
 //! `meterd key`: credentials, on a running server or in the data directory of a stopped one.
 
 use crate::cli::{KeyCommand, Target};
-use crate::server::{control_path, now};
+use crate::server::{control_path, ensure_restored, now};
 use anyhow::{Context as _, anyhow};
 use meterd_control::{
     Actor, Author, Control, List, NewCredential, NewSecret, SecretForm, Settings,
@@ -28,6 +28,7 @@ pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
 
 /// The control plane of a stopped server. Also takes the engine's lock, so that no server starts meanwhile.
 pub(crate) fn open_control(data: &Path) -> anyhow::Result<Control> {
+    ensure_restored(data)?;
     if !control_path(data).is_file() {
         anyhow::bail!(
             "{} is no data directory of meterd; start a server there first",

@@ -98,7 +98,9 @@ fn a_backup_of_a_running_server_is_restored_and_served() {
     let empty = home.text("d");
     run(&["restore", &copy, "--data", &empty]).failed_with(&["manifest"]);
     serve(&empty).failed_with(&["not restored to the end"]);
-    run(&["verify", "--data", &empty]).failed_with(&["not restored to the end"]);
+    for command in [&["verify"][..], &["key", "list"]] {
+        run(&[command, &["--data", &empty]].concat()).failed_with(&["not restored to the end"]);
+    }
     run(&["restore", &second, "--data", &empty]).failed_with(&["not restored to the end"]);
 }
 
