@@ -127,6 +127,7 @@ pub(crate) async fn export(
     let cancel_on_drop = CancelOnDrop(cancel.clone());
     let slot = app.export_slot(organization).await?;
     let work = app.clone();
+    let request_id = context.request_id;
     tokio::task::spawn_blocking(move || {
         let _slot = slot;
         let mut outlet = Outlet::new(sender);
@@ -135,7 +136,11 @@ pub(crate) async fn export(
             Err(fault) => Piece::Failed(fault),
         };
         // Only fails when nobody listens any more, or too slowly.
-        let _ = outlet.send(end);
+        if let Err(error) = outlet.send(end)
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            tracing::warn!(%request_id, "export broken off: its client takes too little");
+        }
     });
     let first = match pieces.recv().await {
         Some(Piece::Failed(fault)) => return Err(fault.into()),
@@ -145,7 +150,7 @@ pub(crate) async fn export(
     let stream = Stream {
         first: Some(first),
         pieces,
-        request_id: context.request_id,
+        request_id,
         _cancel_on_drop: cancel_on_drop,
     };
     let body = Body::from_stream(futures_util::stream::unfold(stream, async |mut stream| {
@@ -315,10 +320,13 @@ mod tests {
     async fn a_client_that_takes_too_little_is_given_up() {
         let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
         let written = tokio::task::spawn_blocking(move || {
-            let mut outlet = Outlet::new(sender);
-            outlet.patience = Duration::from_millis(20);
+            let outlet = Outlet::new(sender);
             let bytes = BytesMut::new();
-            Pieces { outlet, bytes }.write_all(&vec![b'x'; 5 * PIECE_BYTES])
+            let mut to = Pieces { outlet, bytes };
+            let bytes = vec![b'x'; PIECES_MAX * PIECE_BYTES];
+            to.write_all(&bytes)?;
+            to.outlet.patience = Duration::from_millis(20);
+            to.write_all(&bytes)
         });
         let error = written.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
