@@ -98,8 +98,8 @@ pub enum SubmitError {
         index: usize,
         error: MeasurementError,
     },
-    /// The disk failed. Whether the batch was stored is not known. Reads go on; each further batch, or without one
-    /// some time, tries again.
-    #[error("the log cannot be written")]
+    /// The disk failed. Whether the batch was stored is not known: surely not if ids on disk could not be read, maybe if
+    /// the log could not be written. Reads go on; each further batch, or without one some time, tries again.
+    #[error("the log cannot be written, or ids on disk cannot be read")]
     Unavailable,
 }

@@ -304,6 +304,7 @@ pub(crate) fn organization_mut(
                 retired: Vec::new(),
                 dropped: Vec::new(),
                 forgets: false,
+                forgotten_below: 0,
             };
             all.insert(place, new);
             place

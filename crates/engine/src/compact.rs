@@ -1,7 +1,6 @@
 //! Merging: many small segments and runs become few large ones. Nothing that a query can see changes.
 
 use crate::catalog::{Catalog, MaintenanceError, organization_mut};
-use crate::marks::sequence_before;
 use crate::partition::Partition;
 use crate::runs::{self, Run, RunEntry};
 use crate::segment::read::Segment;
@@ -64,7 +63,7 @@ fn merge_runs(
     catalog: &Catalog,
 ) -> Result<(), MaintenanceError> {
     let entries = oldest_first.iter().map(|run| run.meta().entries).sum();
-    let forgotten = forgotten_below(state, catalog);
+    let forgotten = forgotten_below(catalog);
     let mut forgets = BTreeSet::new();
     let keep = |entry: &RunEntry| {
         let below = forgotten.get(&entry.organization).copied().unwrap_or(0);
@@ -107,18 +106,15 @@ fn merge_runs(
     committed.inspect_err(|_| catalog.discard([path]))
 }
 
-/// Per organization that forgets ids: those of lesser sequences are forgotten by the time of the last mark.
-fn forgotten_below(state: &State, catalog: &Catalog) -> HashMap<OrganizationId, u64> {
+/// Of organizations that forget ids: see [`crate::manifest::OrganizationMeta::forgotten_below`]. Only what is committed,
+/// since a restart reads the log by it.
+fn forgotten_below(catalog: &Catalog) -> HashMap<OrganizationId, u64> {
     catalog.with_manifest(|manifest| {
-        let now = manifest
-            .marks
-            .last()
-            .and_then(|(time, _)| Timestamp::from_micros(*time));
-        let windows = state.id_windows().into_iter();
-        let below = windows.filter_map(|(organization, window)| {
-            Some((organization, sequence_before(&manifest.marks, now?, window)))
-        });
-        below.collect()
+        let all = manifest.organizations.iter();
+        let forgetting = all.filter(|meta| meta.forgotten_below > 0);
+        forgetting
+            .map(|meta| (meta.organization, meta.forgotten_below))
+            .collect()
     })
 }
 

@@ -5,13 +5,14 @@ use crate::batch::{Batch, Receipt, SubmitError, Void, VoidReceipt};
 use crate::catalog::{Catalog, MaintenanceError, path_of, runs_directory, segments_directory};
 use crate::disk::{Disk, DiskLock, create_directories};
 use crate::export::export;
-use crate::id_hash::IdHasher;
+use crate::id_hash::{IdHasher, Print};
 use crate::keeper::Keeper;
 use crate::list::{ListPage, Listing, list};
 use crate::log::frame::log_directory;
 use crate::log::record::{RECORD_BYTES_MAX, measurement_bytes_max};
 use crate::log::writer::LogWriter;
 use crate::manifest::{Manifest, WriteError};
+use crate::memory::EVENT_BYTES_MAX;
 use crate::partition::Month;
 use crate::probe::Probes;
 use crate::query::{Cancel, Query, QueryAnswer, QueryError, run};
@@ -30,7 +31,6 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,6 +54,23 @@ pub struct Engine {
 struct Threads {
     threads: Vec<JoinHandle<()>>,
     lock: Box<dyn DiskLock>,
+}
+
+/// A batch that is checked and hashed.
+#[derive(Debug)]
+pub struct PreparedBatch {
+    batch: Batch,
+    prints: Vec<Print>,
+    /// `None` if the disk has to be asked for them.
+    probes: Option<Probes>,
+    bytes: usize,
+}
+
+impl PreparedBatch {
+    /// Whether ids of it seem to be sealed, so that handing it in waits for the disk.
+    pub fn needs_disk(&self) -> bool {
+        self.probes.is_none()
+    }
 }
 
 impl Threads {
@@ -82,7 +99,7 @@ impl Threads {
 pub struct MeterStats {
     /// Measurements that count.
     pub measurements: u64,
-    /// All versions ever stored, whether they count or not.
+    /// All versions held, whether they count or not. Those of dropped months are not.
     pub versions: u64,
     /// Value fields that any version carried, sorted.
     pub values: Vec<FieldName>,
@@ -98,7 +115,7 @@ pub struct Stats {
     /// All versions held.
     pub versions: u64,
     pub organizations: u64,
-    /// Distinct ids.
+    /// Distinct ids seen. One that is forgotten stays among them, and may be seen again.
     pub ids: u64,
     /// Written since the start, and found then.
     pub log_bytes: u64,
@@ -167,6 +184,8 @@ impl Engine {
             log: log_writer,
             next_sequence: recovered.next_sequence,
             recent_rows: recovered.rows,
+            recent_bytes: recovered.bytes,
+            frozen_bytes: 0,
             crowded: Cell::new(false),
             marks: recovered.marks,
             settings: settings.clone(),
@@ -185,8 +204,14 @@ impl Engine {
         })
     }
 
-    /// Hands in a batch. The ticket's receipt comes once all that was accepted is durable and visible to queries.
-    pub fn submit(&self, mut batch: Batch) -> Result<Ticket<Receipt>, SubmitError> {
+    /// Hands in a batch. The ticket's receipt comes once all that was accepted is durable and visible to queries. Reads
+    /// the disk for ids that seem to be sealed; who may not wait for that uses [`Engine::prepare`].
+    pub fn submit(&self, batch: Batch) -> Result<Ticket<Receipt>, SubmitError> {
+        self.submit_prepared(self.prepare(batch)?)
+    }
+
+    /// The part of [`Engine::submit`] that waits for nothing.
+    pub fn prepare(&self, mut batch: Batch) -> Result<PreparedBatch, SubmitError> {
         let rows = batch.measurements.iter().map(measurement_bytes_max);
         let bytes = RECORD_BYTES_MAX + rows.sum::<usize>();
         // Hashing is most of the work, and in vain if there is no room.
@@ -202,10 +227,34 @@ impl Engine {
             prints.push(hasher.print(batch.organization, measurement, &mut scratch));
         }
         let ids = prints.iter().map(|print| print.hash);
-        let probes = Probes::look_up(&self.state.runs(), batch.organization, ids)
-            .map_err(|_| SubmitError::Unavailable)?;
+        let probes = Probes::look_up_in_memory(&self.state.runs(), batch.organization, ids);
+        Ok(PreparedBatch {
+            batch,
+            prints,
+            probes,
+            bytes,
+        })
+    }
+
+    /// The rest of [`Engine::submit`]; reads the disk if [`PreparedBatch::needs_disk`].
+    pub fn submit_prepared(&self, prepared: PreparedBatch) -> Result<Ticket<Receipt>, SubmitError> {
+        let PreparedBatch {
+            batch,
+            prints,
+            probes,
+            bytes,
+        } = prepared;
+        let probes = match probes {
+            Some(probes) => probes,
+            None => {
+                let ids = prints.iter().map(|print| print.hash);
+                Probes::look_up(&self.state.runs(), batch.organization, ids)
+                    .map_err(|_| SubmitError::Unavailable)?
+            }
+        };
         let (answer, ticket) = Answer::pair();
         let request = Request::Store {
+            bytes: wide(bytes) + wide(prints.len()) * EVENT_BYTES_MAX,
             batch,
             prints,
             probes,
@@ -215,7 +264,7 @@ impl Engine {
         Ok(ticket)
     }
 
-    /// Withdraws measurements: they no longer count, but stay in the trace.
+    /// Withdraws measurements: they no longer count, but stay in the trace. Reads the disk for ids that seem to be sealed.
     pub fn void(
         &self,
         organization: OrganizationId,
@@ -223,7 +272,9 @@ impl Engine {
         received: Timestamp,
     ) -> Result<Ticket<VoidReceipt>, SubmitError> {
         const LENGTH_BYTES: usize = 8;
-        let bytes: usize = ids.iter().map(|id| id.as_str().len() + LENGTH_BYTES).sum();
+        let lengths = ids.iter().map(|id| id.as_str().len() + LENGTH_BYTES);
+        let bytes = RECORD_BYTES_MAX + lengths.sum::<usize>();
+        self.queue.check_room(bytes)?;
         let hasher = &self.state.hasher;
         let id_hashes: Vec<_> = (ids.iter())
             .map(|id| hasher.hash(organization, id.as_str()))
@@ -237,11 +288,12 @@ impl Engine {
                 received,
                 ids,
             },
+            bytes: wide(bytes) + wide(id_hashes.len()) * EVENT_BYTES_MAX,
             hashes: id_hashes,
             probes,
             answer,
         };
-        self.queue.push(request, RECORD_BYTES_MAX + bytes)?;
+        self.queue.push(request, bytes)?;
         Ok(ticket)
     }
 
@@ -325,8 +377,12 @@ impl Engine {
     }
 
     /// From now on the organization remembers ids for so long after they were received, and up to an hour more; `None`:
-    /// for ever. An id that comes again after that is another measurement, beside the one that it was. Not written
-    /// down: whoever opens the engine says it again, before anything is submitted.
+    /// for ever. An id that comes again after that is another measurement, beside the one that it was, and cannot be
+    /// voided or traced by the old one.
+    ///
+    /// Not written down: whoever opens the engine says it again for each organization, before anything is submitted;
+    /// otherwise ids are remembered for longer, and no others are forgotten. What sealing has once forgotten is written
+    /// down, and stays so when the window becomes longer or is taken away. Cheap, and may be said at any time.
     pub fn set_id_window(&self, organization: OrganizationId, window: Option<Duration>) {
         self.state.set_id_window(organization, window);
     }
@@ -344,15 +400,21 @@ impl Engine {
         meter: MeterId,
         before: Timestamp,
     ) -> Result<u64, MaintenanceError> {
-        // Only what is sealed can be dropped; a meter with few measurements would never be sealed by itself.
-        if self.holds_old(organization, meter, before) {
+        // Only what is sealed can be dropped; a meter with few measurements would never be sealed by itself. One seal
+        // is for all meters, so that the next of them needs none.
+        if self.holds_before(organization, meter, before) {
             self.seal()?;
         }
         self.keeper.expire(organization, meter, before)
     }
 
     /// Whether memory has measurements of months that ended by `before`.
-    fn holds_old(&self, organization: OrganizationId, meter: MeterId, before: Timestamp) -> bool {
+    fn holds_before(
+        &self,
+        organization: OrganizationId,
+        meter: MeterId,
+        before: Timestamp,
+    ) -> bool {
         let Some(organization) = self.state.organization(organization) else {
             return false;
         };
@@ -498,6 +560,7 @@ fn open_sealed(
             organization.sealed.retired.add(*partition, rows);
         }
         organization.sealed.dropped.clone_from(&meta.dropped);
+        organization.forgotten_below = meta.forgotten_below;
         let meters: BTreeSet<_> = meta.segments.iter().map(|s| s.partition.meter).collect();
         let counted: u64 = meters
             .iter()
@@ -557,7 +620,7 @@ fn wide(count: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::SimulatedDisk;
+    use crate::testing::{Operation, SimulatedDisk};
     use std::sync::mpsc;
     use std::time::Duration;
     use uuid::Uuid;
@@ -576,5 +639,139 @@ mod tests {
             drop(held);
             assert_eq!(stats.map(|stats| stats.organizations), Ok(1));
         });
+    }
+
+    fn stored(name: &str) -> Batch {
+        let measurement = Measurement {
+            id: MeasurementId::new(name).unwrap(),
+            meter: MeterId(Uuid::from_u128(2)),
+            subject: meterd_model::Subject::new("s").unwrap(),
+            time: Timestamp::from_seconds(1).unwrap(),
+            end_time: None,
+            values: Vec::new(),
+            attributes: Vec::new(),
+        };
+        Batch {
+            organization: OrganizationId(Uuid::from_u128(1)),
+            received: Timestamp::from_seconds(2).unwrap(),
+            measurements: vec![measurement],
+            on_conflict: crate::OnConflict::Reject,
+        }
+    }
+
+    fn on_demand(disk: &SimulatedDisk, mut settings: Settings) -> Engine {
+        settings.sealing = Sealing::OnDemand;
+        Engine::open(Path::new("data"), settings, Arc::new(disk.clone())).unwrap()
+    }
+
+    #[test]
+    fn only_ids_that_are_sealed_need_the_disk() {
+        let disk = SimulatedDisk::new();
+        let engine = on_demand(&disk, Settings::default());
+        let verdict = |prepared| engine.submit_prepared(prepared).unwrap().wait().unwrap();
+        let early = engine.prepare(stored("a")).unwrap();
+        let again = engine.prepare(stored("a")).unwrap();
+        assert!(!early.needs_disk() && !again.needs_disk());
+        assert_eq!(verdict(early).verdicts, [crate::Verdict::Accepted]);
+        assert!(!engine.prepare(stored("a")).unwrap().needs_disk());
+        engine.seal().unwrap();
+        assert!(engine.prepare(stored("a")).unwrap().needs_disk());
+        assert!(!engine.prepare(stored("b")).unwrap().needs_disk());
+        // What was sealed since is found by the writer.
+        assert_eq!(verdict(again).verdicts, [crate::Verdict::Duplicate]);
+    }
+
+    #[test]
+    fn a_seal_makes_nobody_ask_the_older_runs_again() {
+        let disk = SimulatedDisk::new();
+        let engine = on_demand(&disk, Settings::default());
+        let organization = OrganizationId(Uuid::from_u128(1));
+        let hash = |name| engine.state.hasher.hash(organization, name);
+        let seal = |name| {
+            engine.submit(stored(name)).unwrap().wait().unwrap();
+            engine.seal().unwrap();
+        };
+        seal("a");
+        let ids = || ["a", "b"].map(hash).into_iter();
+        let probes = Probes::look_up(&engine.state.runs(), organization, ids()).unwrap();
+        seal("c");
+        disk.fail(Operation::Read, u64::MAX);
+        let now = probes
+            .as_of(&engine.state.runs(), organization, ids)
+            .unwrap();
+        assert!(now.known(hash("a")).is_some() && now.known(hash("b")).is_none());
+        let ids = || ["c"].map(hash).into_iter();
+        (probes.as_of(&engine.state.runs(), organization, ids)).unwrap_err();
+    }
+
+    #[test]
+    fn what_was_sealed_twice_since_is_found_after_a_merge_too() {
+        let disk = SimulatedDisk::new();
+        let engine = on_demand(&disk, Settings::default());
+        let organization = OrganizationId(Uuid::from_u128(1));
+        let hash = |name| engine.state.hasher.hash(organization, name);
+        let look_up = || {
+            let ids = ["a", "b", "c", "d"].map(hash).into_iter();
+            Probes::look_up(&engine.state.runs(), organization, ids).unwrap()
+        };
+        let mut looked_up = vec![look_up()];
+        for name in ["a", "b", "c", "d"] {
+            engine.submit(stored(name)).unwrap().wait().unwrap();
+            engine.seal().unwrap();
+            looked_up.push(look_up());
+        }
+        assert!(engine.merge().unwrap());
+        for probes in looked_up {
+            let ids = || ["a", "b", "c", "d"].map(hash).into_iter();
+            let now = probes
+                .as_of(&engine.state.runs(), organization, ids)
+                .unwrap();
+            assert!(
+                ["a", "b", "c", "d"]
+                    .iter()
+                    .all(|name| now.known(hash(name)).is_some())
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_queue_takes_a_freeze() {
+        let disk = SimulatedDisk::new();
+        let settings = Settings {
+            queue_max_batches: 0,
+            ..Settings::default()
+        };
+        let engine = on_demand(&disk, settings);
+        let busy = engine.submit(stored("a")).unwrap_err();
+        assert!(matches!(busy, SubmitError::Busy { .. }));
+        engine.seal().unwrap();
+        engine.close();
+        let refused = engine.seal().unwrap_err();
+        assert!(matches!(
+            refused,
+            MaintenanceError::Refused(SubmitError::Closed)
+        ));
+    }
+
+    #[test]
+    fn several_meters_expire_with_one_seal() {
+        let disk = SimulatedDisk::new();
+        let engine = on_demand(&disk, Settings::default());
+        let organizations = [1, 2, 3].map(|number| OrganizationId(Uuid::from_u128(number)));
+        for organization in organizations {
+            let batch = Batch {
+                organization,
+                ..stored("a")
+            };
+            engine.submit(batch).unwrap().wait().unwrap();
+        }
+        let before = Timestamp::from_seconds(40 * 86_400).unwrap();
+        for organization in organizations.into_iter().take(2) {
+            let meter = MeterId(Uuid::from_u128(2));
+            assert_eq!(engine.expire(organization, meter, before).unwrap(), 1);
+        }
+        // One new log file for all of them.
+        assert_eq!(engine.counters.last_log_file.load(Ordering::Relaxed), 2);
+        assert_eq!(engine.stats().measurements, 1);
     }
 }

@@ -1,7 +1,9 @@
 //! Between the writer, which sets memories aside, and whoever seals them.
 
 use crate::log::frame::FileNumber;
+use meterd_model::OrganizationId;
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ pub(crate) struct Freezer {
 
 #[derive(Debug, Default)]
 struct Slot {
-    frozen: Option<Frozen>,
+    frozen: Option<Arc<Frozen>>,
     closed: bool,
 }
 
 /// Where the frozen memories end in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Frozen {
     /// The first file that has nothing of them.
     pub(crate) first_log: FileNumber,
@@ -28,6 +30,8 @@ pub(crate) struct Frozen {
     pub(crate) next_sequence: u64,
     /// See [`crate::manifest::Manifest::marks`].
     pub(crate) marks: Vec<(i64, u64)>,
+    /// See [`crate::manifest::OrganizationMeta::forgotten_below`]; of organizations that forget.
+    pub(crate) forgotten_below: Vec<(OrganizationId, u64)>,
 }
 
 impl Freezer {
@@ -37,11 +41,11 @@ impl Freezer {
     }
 
     pub(crate) fn hand_over(&self, frozen: Frozen) {
-        self.frozen.lock().frozen = Some(frozen);
+        self.frozen.lock().frozen = Some(Arc::new(frozen));
         self.changed.notify_all();
     }
 
-    pub(crate) fn frozen(&self) -> Option<Frozen> {
+    pub(crate) fn frozen(&self) -> Option<Arc<Frozen>> {
         self.frozen.lock().frozen.clone()
     }
 

@@ -1,8 +1,8 @@
 //! The engine of meterd: keeps each measurement exactly once and answers questions about them at once.
 //!
 //! A batch goes through [`Engine::submit`] to the one writer thread, which decides every id, appends the decisions to
-//! the log, syncs, applies them to memory and then answers. Queries read memory, each from one snapshot. No HTTP, no
-//! SQL, no async runtime; disk and time are passed in.
+//! the log, syncs, applies them to memory and then answers. Queries read memory and what is sealed on disk, each from
+//! one snapshot. No HTTP, no SQL, no async runtime; disk and time are passed in.
 //!
 //! What never happens: an answer before the sync, an answer that a restart belies, a query that sees what is not
 //! durable, a measurement changed in place, a number rounded (but a mean at its last digit), a damaged log guessed at.
@@ -52,7 +52,7 @@ pub use backup::{BackupReport, restore};
 pub use batch::{Batch, OnConflict, Receipt, SubmitError, Verdict, VoidOutcome, VoidReceipt};
 pub use catalog::MaintenanceError;
 pub use disk::{Disk, DiskFile, DiskLock, DiskReader, SystemDisk};
-pub use engine::{Engine, MeterStats, Stats};
+pub use engine::{Engine, MeterStats, PreparedBatch, Stats};
 pub use list::{ListCursor, ListPage, Listed, Listing};
 pub use log::frame::Fault;
 pub use query::{

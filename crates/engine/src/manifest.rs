@@ -40,7 +40,7 @@ pub(crate) struct Manifest {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OrganizationMeta {
     pub(crate) organization: OrganizationId,
-    /// Distinct ids seen.
+    /// Distinct ids seen; one that was forgotten may have been seen again.
     pub(crate) ids: u64,
     pub(crate) segments: Vec<SegmentMeta>,
     /// Sequences of rows that count by their segment, but were replaced or voided since it was written; by partition.
@@ -49,6 +49,9 @@ pub(crate) struct OrganizationMeta {
     pub(crate) dropped: Vec<(Partition, u64)>,
     /// Whether it ever forgot an id, so that a measurement that counts may not be the newest of its id, or have none.
     pub(crate) forgets: bool,
+    /// Ids whose newest event has a lesser sequence are unknown, whether a run still has them or not. All that the log
+    /// from `first_log` on says was decided so; it only rises.
+    pub(crate) forgotten_below: u64,
 }
 
 /// Why there is no manifest to go on with.
@@ -86,6 +89,9 @@ pub(crate) enum WriteError {
     #[error("switch the manifest: {0}")]
     Unknown(#[source] io::Error),
 }
+
+/// More than any number that is given, and than all bytes together: what is added to them does not overflow.
+const NUMBER_MAX: u64 = 1 << 62;
 
 const NAME: &str = "manifest";
 /// Where the next one is written; what an interrupted attempt left there means nothing.
@@ -127,6 +133,10 @@ impl Manifest {
         let month_max = Month::of(Timestamp::MAX);
         require(self.first_log >= 1, "the log begins before its first file")?;
         require(
+            (self.first_log.max(self.next_sequence)).max(self.next_file) < NUMBER_MAX,
+            "a number is greater than any that is given",
+        )?;
+        require(
             is_rising(self.organizations.iter().map(|meta| meta.organization)),
             "organizations are not in order",
         )?;
@@ -148,6 +158,10 @@ impl Manifest {
                 require(partition.month <= month_max, "retired rows are of no month")?;
             }
         }
+        require(
+            (self.organizations.iter()).all(|meta| meta.forgotten_below <= self.next_sequence),
+            "what is forgotten was not sealed",
+        )?;
         let mut dropped = self.organizations.iter().flat_map(|meta| &meta.dropped);
         require(
             dropped.all(|(partition, sequence)| {
@@ -169,7 +183,30 @@ impl Manifest {
             (self.marks.iter()).all(|(time, _)| Timestamp::from_micros(*time).is_some()),
             "a mark is of no time",
         )?;
-        self.check_files()
+        require(
+            (self.marks.last()).is_none_or(|(_, sequence)| *sequence <= self.next_sequence),
+            "a mark is of no sealed row",
+        )?;
+        self.check_files()?;
+        self.check_sums()
+    }
+
+    /// Each row has a sequence of its own, so has each first version of an id, and each newest one.
+    fn check_sums(&self) -> Result<(), ManifestFault> {
+        let segments = || self.organizations.iter().flat_map(|meta| &meta.segments);
+        let rows = segments().map(|segment| segment.rows);
+        let ids = self.organizations.iter().map(|meta| meta.ids);
+        let entries = self.runs.iter().map(|run| run.entries);
+        let run_bytes = self.runs.iter().map(|run| run.bytes);
+        let bytes = segments().map(|segment| segment.bytes).chain(run_bytes);
+        let sequences = self.next_sequence;
+        require(sums_below(rows, sequences), "more rows than sequences")?;
+        require(sums_below(ids, sequences), "more ids than sequences")?;
+        require(
+            sums_below(entries, sequences),
+            "more entries of ids than sequences",
+        )?;
+        require(sums_below(bytes, NUMBER_MAX), "more bytes than a disk has")
     }
 
     fn check_segment(
@@ -196,6 +233,10 @@ impl Manifest {
             segment.sequence_min <= segment.sequence_max
                 && segment.sequence_max < self.next_sequence,
             "a segment's sequences are not those of sealed rows",
+        )?;
+        require(
+            segment.rows.saturating_sub(1) <= segment.sequence_max - segment.sequence_min,
+            "a segment has more rows than sequences",
         )?;
         require(
             is_rising(segment.values.iter()) && is_rising(segment.attributes.iter()),
@@ -228,6 +269,11 @@ fn require(holds: bool, otherwise: &'static str) -> Result<(), ManifestFault> {
 
 fn is_rising<T: PartialOrd>(items: impl Iterator<Item = T>) -> bool {
     items.is_sorted_by(|one, next| one < next)
+}
+
+fn sums_below(mut parts: impl Iterator<Item = u64>, bound: u64) -> bool {
+    let sum = parts.try_fold(0, u64::checked_add);
+    sum.is_some_and(|sum| sum < bound)
 }
 
 fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {

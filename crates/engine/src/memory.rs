@@ -8,12 +8,24 @@ use crate::partition::{Link, Month, Partition};
 use crate::retired::Retired;
 use crate::runs::IdHash;
 use crate::table::{NewRow, RowPlace, Rows, Table};
-use crate::texts::{TextList, Texts};
+use crate::texts::{TextList, Texts, length};
 use crate::trace::Action;
 use hashbrown::HashMap;
 use meterd_model::{
     AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, Subject, Timestamp,
 };
+
+/// About what an event may take beyond [`crate::log::record::measurement_bytes_max`], or beyond an id that is voided.
+pub(crate) const EVENT_BYTES_MAX: u64 = ID_BYTES + VOID_BYTES + LINK_BYTES + HISTORY_BYTES;
+
+const ROW_BYTES: u64 = 40;
+const VALUE_BYTES: u64 = 16;
+const ATTRIBUTE_BYTES: u64 = 4;
+const ID_BYTES: u64 = 48;
+const VOID_BYTES: u64 = 56;
+const LINK_BYTES: u64 = 64;
+const HISTORY_BYTES: u64 = 128;
+const TABLE_BYTES: u64 = 1024;
 
 /// One tenant's measurements since the last seal.
 #[derive(Debug, Default)]
@@ -34,6 +46,8 @@ pub(crate) struct Memory {
     pub(crate) new_ids: u64,
     /// Whether a version here has an id that an older one has too, which still counts: it was forgotten.
     pub(crate) forgets: bool,
+    /// Without the texts.
+    bytes: u64,
 }
 
 /// What an id had before a version was stored under it.
@@ -120,6 +134,11 @@ impl Memory {
         self.ids.len() == 0
     }
 
+    /// About how much memory all of it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes + self.texts.bytes()
+    }
+
     pub(crate) fn known(&self, hash: IdHash) -> Option<Known> {
         self.known_of(self.ids.entry(self.ids.find(hash)?)?)
     }
@@ -173,7 +192,7 @@ impl Memory {
                 Action::Stored
             }
             Before::Replaced(replaced) => {
-                self.links.insert(stamp.sequence, replaced.newest);
+                self.link_to(stamp, replaced);
                 self.retire(known, replaced);
                 Action::Replaced
             }
@@ -185,7 +204,7 @@ impl Memory {
     pub(crate) fn void(&mut self, id: &str, hash: IdHash, stamp: Stamp, voided: Known) {
         let known = self.ids.find(hash);
         self.retire(known, voided);
-        self.links.insert(stamp.sequence, voided.newest);
+        self.link_to(stamp, voided);
         let index = u32::try_from(self.voids.len()).unwrap_or(u32::MAX);
         let entry = IdEntry {
             hash,
@@ -193,6 +212,7 @@ impl Memory {
             newest: Newest::Void(index),
         };
         let number = self.note(known, id, entry, stamp, Action::Voided);
+        self.bytes += VOID_BYTES;
         self.voids.push(VoidRow {
             id: number,
             stamp,
@@ -277,6 +297,11 @@ impl Memory {
         })
     }
 
+    fn link_to(&mut self, stamp: Stamp, before: Known) {
+        self.bytes += LINK_BYTES;
+        self.links.insert(stamp.sequence, before.newest);
+    }
+
     /// The version that counted until now does not any more.
     fn retire(&mut self, here: Option<IdNumber>, known: Known) {
         match here
@@ -303,8 +328,10 @@ impl Memory {
         action: Action,
     ) -> IdNumber {
         let Some(number) = known else {
+            self.bytes += ID_BYTES + length(id);
             return self.ids.add(id, entry);
         };
+        self.bytes += HISTORY_BYTES;
         if !self.histories.contains_key(&number) {
             let first = self.only_event(number).into_iter().collect();
             self.histories.insert(number, first);
@@ -352,6 +379,9 @@ impl Memory {
 
     fn push_row(&mut self, measurement: &Measurement, id: IdNumber, stamp: Stamp) -> RowPlace {
         let number = self.table_number(measurement.meter);
+        self.bytes += ROW_BYTES
+            + wide(measurement.values.len()) * VALUE_BYTES
+            + wide(measurement.attributes.len()) * ATTRIBUTE_BYTES;
         let texts = &mut self.texts;
         let Some(table) = self.tables.get_mut(number as usize) else {
             return RowPlace {
@@ -384,9 +414,14 @@ impl Memory {
     fn table_number(&mut self, meter: MeterId) -> u32 {
         let next = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
         *self.table_numbers.entry(meter).or_insert_with(|| {
+            self.bytes += TABLE_BYTES;
             self.tables.push(Table::default());
             self.table_meters.push(meter);
             next
         })
     }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

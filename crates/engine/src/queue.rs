@@ -19,12 +19,15 @@ pub(crate) enum Request {
         /// Of the batch's measurements, computed where the caller waits rather than in the one writer.
         prints: Vec<Print>,
         probes: Probes,
+        /// About how much memory it takes at most.
+        bytes: u64,
         answer: Answer<Receipt>,
     },
     Void {
         void: Void,
         hashes: Vec<IdHash>,
         probes: Probes,
+        bytes: u64,
         answer: Answer<VoidReceipt>,
     },
     /// Everything before it is to be sealed.
@@ -37,6 +40,14 @@ impl Request {
             Self::Store { batch, .. } => Some(batch.received),
             Self::Void { void, .. } => Some(void.received),
             Self::Freeze { .. } => None,
+        }
+    }
+
+    /// About how much memory it takes at most.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Store { bytes, .. } | Self::Void { bytes, .. } => *bytes,
+            Self::Freeze { .. } => 0,
         }
     }
 }
@@ -117,10 +128,15 @@ impl Queue {
         Ok(())
     }
 
-    /// `bytes`: no less than what the request adds to the log.
+    /// `bytes`: no less than what the request adds to the log. A freeze adds nothing, and whoever wants one is not one of
+    /// many: it is taken however much waits.
     pub(crate) fn push(&self, request: Request, bytes: usize) -> Result<(), SubmitError> {
         let mut waiting = self.waiting.lock();
-        self.check(&waiting, bytes)?;
+        if !matches!(request, Request::Freeze { .. }) {
+            self.check(&waiting, bytes)?;
+        } else if waiting.closed {
+            return Err(SubmitError::Closed);
+        }
         waiting.bytes += bytes;
         waiting.requests.push_back((request, bytes));
         drop(waiting);

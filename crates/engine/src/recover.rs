@@ -42,6 +42,8 @@ pub(crate) struct Recovered {
     pub(crate) next_sequence: u64,
     /// Versions and voids that the log added.
     pub(crate) rows: u64,
+    /// About how much memory they take.
+    pub(crate) bytes: u64,
     pub(crate) marks: Marks,
     pub(crate) end: LogEnd,
 }
@@ -67,6 +69,7 @@ pub(crate) fn recover(
         recovered: Recovered {
             next_sequence: manifest.next_sequence,
             rows: 0,
+            bytes: 0,
             marks: Marks::new(manifest.marks.clone()),
             end: LogEnd::before(first),
         },
@@ -98,6 +101,8 @@ pub(crate) fn recover(
         log_end.durable = end.durable;
         log_end.total_bytes += end.good;
     }
+    let memories = state.all().into_iter();
+    replay.recovered.bytes = memories.map(|(_, held)| held.read().recent.bytes()).sum();
     Ok(replay.recovered)
 }
 
@@ -122,7 +127,7 @@ impl Replay<'_> {
                     let known = self.known(&organization, head, print.hash)?;
                     let before = match (row.kind, known) {
                         (RowKind::New, None) => Before::Nothing,
-                        // Whether its window was over is not asked again, and a merge may have dropped it since.
+                        // Whether its window was over is not asked again.
                         (RowKind::Forgotten, _) => Before::Forgotten,
                         (RowKind::Replaces, Some(known)) => Before::Replaced(known),
                         (RowKind::New, Some(_)) | (RowKind::Replaces, None) => {
@@ -173,6 +178,8 @@ impl Replay<'_> {
                 found.map_err(|_| Fault::Ids)?.map(Known::from)
             }
         };
+        // All that is read here was decided without those, and a merge may have dropped some of them since.
+        let known = known.filter(|known| known.newest.sequence >= organization.forgotten_below);
         Ok(known.map(|known| organization.as_of_now(known)))
     }
 

@@ -15,7 +15,7 @@ mod writer;
 mod tests;
 
 pub(crate) use merge::{Merged, merge};
-pub(crate) use reader::{Run, find_newest};
+pub(crate) use reader::{Run, find_newest, may_be_in};
 pub(crate) use writer::RunWriter;
 
 use crate::partition::Link;

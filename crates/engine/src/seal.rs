@@ -109,6 +109,11 @@ fn commit(
             for one in all {
                 add_to_manifest(manifest, one);
             }
+            for (id, below) in &frozen.forgotten_below {
+                if let Some(meta) = organization_mut(manifest, *id) {
+                    meta.forgotten_below = *below;
+                }
+            }
         },
         || install(all, opened, opened_run, state),
         || {

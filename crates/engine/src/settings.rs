@@ -50,13 +50,19 @@ pub struct Settings {
     pub hash_key: Option<[u8; 32]>,
     /// Versions and voids in memory from which on they are sealed.
     pub seal_rows: u64,
+    /// About how many bytes of them in memory, whatever their number, from which on they are sealed. Of a plain
+    /// measurement with an id of its own some 200.
+    pub seal_bytes: u64,
     /// Most of them in memory beside those that are being sealed. A batch that would add more finds the engine busy,
     /// or full where the disk has no space. At most [`Settings::MEMORY_ROWS_LIMIT`].
     pub memory_rows_max: u64,
+    /// About how many bytes of them there may be in memory, with those that are being sealed, and in what a start reads
+    /// back from the log. Past it as past `memory_rows_max`.
+    pub memory_bytes_max: u64,
     /// Most versions of measurements held. A batch that would add versions past it finds the engine full.
     pub versions_max: u64,
-    /// Distinct subjects and attribute texts of one organization in memory from which on it finds the engine full for
-    /// whatever would add a version.
+    /// Distinct subjects and attribute texts of one organization in memory from which on whatever would add a version
+    /// is answered as past `memory_rows_max`.
     pub texts_max: usize,
     /// Segments of a partition, alike in size, that are merged into one.
     pub merge_fan_in: usize,
@@ -72,7 +78,7 @@ pub struct Settings {
     pub query_unique_max: usize,
     /// Most measurements on one page of a listing; a larger limit is lowered to it.
     pub list_limit_max: usize,
-    /// Most ids, per organization, whose repeats are counted for the trace.
+    /// Most ids, of all organizations, whose repeats are counted for the trace.
     pub repeats_max: usize,
 }
 
@@ -100,7 +106,9 @@ impl Default for Settings {
             sealing: Sealing::Background,
             hash_key: None,
             seal_rows: 1_000_000,
+            seal_bytes: 512 << 20,
             memory_rows_max: 3_000_000,
+            memory_bytes_max: 2 << 30,
             versions_max: 1_000_000_000_000,
             texts_max: 1_000_000_000,
             merge_fan_in: 8,

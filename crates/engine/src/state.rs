@@ -9,15 +9,16 @@ use crate::runs::{IdHash, Run, RunEntry, RunError, find_newest};
 use crate::segment::read::Segment;
 use crate::table::Table;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use meterd_model::{MeterId, OrganizationId};
 use parking_lot::RwLock;
 use roaring::RoaringTreemap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// All organizations. Each has a lock of its own, held by the writer for one batch and by a query only while it
-/// takes its snapshot.
+/// All organizations. Each has a lock of its own, held by a query only while it takes its snapshot, and by the writer for
+/// one batch: to decide it, with a look at the disk for ids that were sealed since the batch came, and to apply it.
 #[derive(Debug)]
 pub(crate) struct State {
     organizations: RwLock<HashMap<OrganizationId, Arc<RwLock<Organization>>>>,
@@ -43,6 +44,8 @@ pub(crate) struct Totals {
     measurements: AtomicU64,
     versions: AtomicU64,
     ids: AtomicU64,
+    /// Ids whose repeats are counted.
+    repeated: AtomicUsize,
 }
 
 impl Totals {
@@ -110,10 +113,6 @@ impl State {
 
     pub(crate) fn id_window(&self, organization: OrganizationId) -> Option<Duration> {
         self.id_windows.read().get(&organization).copied()
-    }
-
-    pub(crate) fn id_windows(&self) -> HashMap<OrganizationId, Duration> {
-        self.id_windows.read().clone()
     }
 
     pub(crate) fn set_id_window(&self, organization: OrganizationId, window: Option<Duration>) {
@@ -192,7 +191,10 @@ pub(crate) struct Organization {
     pub(crate) sealed: Sealed,
     /// How often `recent` was set aside.
     pub(crate) freezes: u64,
-    /// Distinct ids ever stored.
+    /// Ids whose newest event has a lesser sequence are unknown to everybody. Rises with a freeze, and is in the
+    /// manifest once that is sealed: merges drop ids by what the manifest says, which is never more than this.
+    pub(crate) forgotten_below: u64,
+    /// Distinct ids seen, also those that are forgotten or went with their month by now.
     pub(crate) ids: u64,
     /// Duplicates seen since the start.
     repeats: HashMap<IdHash, u64>,
@@ -244,9 +246,16 @@ impl Organization {
         self.recent.known(hash).or_else(sealing)
     }
 
-    pub(crate) fn count_repeat(&mut self, hash: IdHash, ids_max: usize) {
-        if self.repeats.len() < ids_max || self.repeats.contains_key(&hash) {
-            *self.repeats.entry(hash).or_default() += 1;
+    /// Of at most so many ids of all organizations together.
+    pub(crate) fn count_repeat(&mut self, hash: IdHash, totals: &Totals, ids_max: usize) {
+        match self.repeats.entry(hash) {
+            Entry::Occupied(mut count) => *count.get_mut() += 1,
+            // Only the one writer counts.
+            Entry::Vacant(place) if totals.repeated.load(Ordering::Relaxed) < ids_max => {
+                totals.repeated.fetch_add(1, Ordering::Relaxed);
+                place.insert(1);
+            }
+            Entry::Vacant(_) => {}
         }
     }
 

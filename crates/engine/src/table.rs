@@ -120,7 +120,7 @@ impl Table {
 
     /// The number that the next row will have.
     pub(crate) fn next_row(&self) -> u32 {
-        // Bounded: the engine takes no more versions than 32 bits can number.
+        // Bounded: a memory takes no more versions than 32 bits can number.
         u32::try_from(self.rows).unwrap_or(u32::MAX)
     }
 

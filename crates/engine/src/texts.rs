@@ -7,8 +7,11 @@ use std::sync::Arc;
 /// Number of a text within whatever numbers it.
 pub(crate) type TextNumber = u32;
 
-/// No text. Never given out: the engine is full before anything has so many.
+/// No text. Never given out: before a memory has so many it takes no more.
 pub(crate) const NO_TEXT: TextNumber = TextNumber::MAX;
+
+/// About what a text takes beyond its own bytes.
+const TEXT_BYTES: u64 = 40;
 
 /// Texts per page: what an addition copies at most, if a snapshot holds the last page.
 const PAGE_TEXTS: usize = 1024;
@@ -19,6 +22,7 @@ pub(crate) struct Texts {
     hasher: DefaultHashBuilder,
     numbers: HashTable<TextNumber>,
     list: TextList,
+    bytes: u64,
 }
 
 /// Texts by number. Cloning it is cheap and keeps it as it is now.
@@ -58,6 +62,11 @@ impl Texts {
         self.list.len()
     }
 
+    /// About how much memory they take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// All texts as of now.
     pub(crate) fn list(&self) -> &TextList {
         &self.list
@@ -84,8 +93,14 @@ impl Texts {
             hasher.hash_one(list.get(*number).unwrap_or_default())
         });
         self.list.push(text);
+        self.bytes += TEXT_BYTES + length(text);
         number
     }
+}
+
+/// Bytes of a text.
+pub(crate) fn length(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(crate) fn trace(
     };
     let hash = state.hasher.hash(organization, id.as_str());
     let mut newest_first = Vec::new();
-    let (older, runs, segments, duplicates) = {
+    let (older, runs, segments, duplicates, forgotten_below) = {
         let held = held.read();
         let mut older = None;
         for memory in held.memories() {
@@ -78,7 +78,8 @@ pub(crate) fn trace(
             }
         }
         let segments: Vec<_> = held.sealed.all_segments().cloned().collect();
-        (older, state.runs(), segments, held.repeats(hash))
+        let repeats = held.repeats(hash);
+        (older, state.runs(), segments, repeats, held.forgotten_below)
     };
     let older = if newest_first.is_empty() {
         // What no memory had is in these runs. The disk may be slow, and nobody should wait for that with us.
@@ -88,7 +89,9 @@ pub(crate) fn trace(
     } else {
         older
     };
-    if newest_first.is_empty() && older.is_none() {
+    let newest = newest_first.first().map(|version| version.sequence);
+    let newest = newest.or(older.map(|link| link.sequence));
+    if newest.is_none_or(|newest| newest < forgotten_below) {
         return Ok(None);
     }
     let room = limit.saturating_add(1).saturating_sub(newest_first.len());

@@ -225,6 +225,8 @@ struct Check {
     runs: RunSet,
     /// Organizations that forgot ids: what counts there may be more than their ids tell of.
     forgetful: HashSet<OrganizationId>,
+    /// See [`crate::manifest::OrganizationMeta::forgotten_below`].
+    forgotten_below: HashMap<OrganizationId, u64>,
     /// What counts by the segments, of all others.
     counted: Tally,
     /// What the log tells of its ids; of others, the runs know.
@@ -241,6 +243,7 @@ impl Default for Check {
             hasher: IdHasher::new([0; 32]),
             runs: RunSet::default(),
             forgetful: HashSet::new(),
+            forgotten_below: HashMap::new(),
             counted: Tally::default(),
             ids: HashMap::new(),
             next_sequence: None,
@@ -316,6 +319,7 @@ impl Check {
         progress: &mut dyn FnMut(u64),
     ) -> io::Result<()> {
         for organization in &manifest.organizations {
+            (self.forgotten_below).insert(organization.organization, organization.forgotten_below);
             if organization.forgets {
                 self.forgetful.insert(organization.organization);
             }
@@ -505,10 +509,12 @@ impl Check {
     /// What is known of an id before a record of the log; a place to put what is known after it.
     fn state(&mut self, organization: OrganizationId, hash: IdHash) -> &mut Option<IdState> {
         let runs = &self.runs;
+        let forgotten_below = self.forgotten_below.get(&organization).copied();
         self.ids.entry((organization, hash)).or_insert_with(|| {
             // A run that cannot be read was told of already.
             let entry = runs.find(organization, hash).ok().flatten()?;
-            Some(IdState {
+            let is_known = entry.newest.sequence >= forgotten_below.unwrap_or(0);
+            is_known.then_some(IdState {
                 content: entry.content,
                 voided: entry.voided,
             })

@@ -7,13 +7,13 @@ use crate::freezer::Frozen;
 use crate::id_hash::Print;
 use crate::log::record::{Head, RowKind, encode_store, encode_void};
 use crate::log::writer::{AppendError, LogWriter};
-use crate::marks::{Marks, sequence_before};
+use crate::marks::Marks;
 use crate::memory::{Before, Known, Stamp};
 use crate::probe::Probes;
 use crate::queue::{Queue, Request, Taken};
 use crate::runs::IdHash;
 use crate::settings::{Sealing, Settings};
-use crate::state::{Organization, RunSet, State};
+use crate::state::{Organization, State};
 use hashbrown::HashMap;
 use meterd_model::{OrganizationId, Timestamp};
 use parking_lot::RwLockReadGuard;
@@ -43,6 +43,10 @@ pub(crate) struct Writer {
     pub(crate) next_sequence: u64,
     /// Versions and voids since the last freeze.
     pub(crate) recent_rows: u64,
+    /// About how much memory they take.
+    pub(crate) recent_bytes: u64,
+    /// The same of what was frozen last, which counts until it is sealed.
+    pub(crate) frozen_bytes: u64,
     /// A request was refused since memory has no room for it.
     pub(crate) crowded: Cell<bool>,
     pub(crate) marks: Marks,
@@ -119,7 +123,9 @@ impl Writer {
 
     fn is_freeze_due(&self) -> bool {
         self.settings.sealing == Sealing::Background
-            && (self.recent_rows >= self.settings.seal_rows || self.crowded.get())
+            && (self.recent_rows >= self.settings.seal_rows
+                || self.recent_bytes >= self.settings.seal_bytes
+                || self.crowded.get())
             && !self.state.freezer.is_busy()
     }
 
@@ -131,6 +137,7 @@ impl Writer {
             });
         }
         if self.recent_rows == 0 {
+            self.crowded.set(false);
             return Ok(());
         }
         let rotated = self.log.rotate();
@@ -139,8 +146,17 @@ impl Writer {
             AppendError::Full => SubmitError::Full,
             AppendError::Failed | AppendError::Unsettled => SubmitError::Unavailable,
         })?;
-        for (_, organization) in self.state.all() {
+        let mut forgotten_below = Vec::new();
+        for (id, organization) in self.state.all() {
             let mut organization = organization.write();
+            // Fixed here, so that all that is in the log after this is decided by no less.
+            if let Some(window) = self.state.id_window(id) {
+                let below = self.marks.forgotten_below(window);
+                organization.forgotten_below = organization.forgotten_below.max(below);
+            }
+            if organization.forgotten_below > 0 {
+                forgotten_below.push((id, organization.forgotten_below));
+            }
             if !organization.recent.is_empty() {
                 let recent = std::mem::take(&mut organization.recent);
                 organization.sealing = Some(Arc::new(recent));
@@ -148,11 +164,13 @@ impl Writer {
             }
         }
         self.recent_rows = 0;
+        self.frozen_bytes = std::mem::take(&mut self.recent_bytes);
         self.crowded.set(false);
         self.state.freezer.hand_over(Frozen {
             first_log,
             next_sequence: self.next_sequence,
             marks: self.marks.list().to_vec(),
+            forgotten_below,
         });
         Ok(())
     }
@@ -185,26 +203,30 @@ impl Writer {
             next_sequence: self.next_sequence,
             versions: self.state.totals.versions(),
             recent_rows: self.recent_rows,
+            bytes: self.unsealed_bytes(),
         };
         let mut decisions = Vec::with_capacity(group.len());
         for request in group {
-            // Before it is decided: it may be what shows that a window is over.
+            // Before it is decided: it may be what shows that a window is over. What the group itself adds may yet fail to
+            // be written, and its sequences be given again later.
             if let Some(received) = request.received() {
-                self.marks.note(received, room.next_sequence);
+                self.marks.note(received, self.next_sequence);
             }
             let mut decision = match request {
                 Request::Store {
                     batch,
                     prints,
                     probes,
+                    bytes,
                     ..
-                } => self.decide_batch(batch, prints, probes, &room, &mut overlay),
+                } => self.decide_batch(batch, prints, probes, *bytes, &room, &mut overlay),
                 Request::Void {
                     void,
                     hashes,
                     probes,
+                    bytes,
                     ..
-                } => self.decide_void(void, hashes, probes, &room, &mut overlay),
+                } => self.decide_void(void, hashes, probes, *bytes, &room, &mut overlay),
                 Request::Freeze { .. } => refused(SubmitError::Unavailable),
             };
             decision.first_sequence = room.next_sequence;
@@ -212,6 +234,9 @@ impl Writer {
             decision.writes = written > 0;
             room.next_sequence += written;
             room.recent_rows += written;
+            if decision.writes {
+                room.bytes += request.bytes();
+            }
             room.versions += stored;
             decisions.push(decision);
         }
@@ -223,6 +248,7 @@ impl Writer {
         batch: &Batch,
         prints: &[Print],
         probes: &Probes,
+        bytes: u64,
         room: &Room,
         overlay: &mut Overlay,
     ) -> Decision {
@@ -237,7 +263,8 @@ impl Writer {
         };
         let pending = overlay.entry(batch.organization).or_default();
         let mut before_batch = Earlier::new(pending, stored.as_deref(), &older);
-        let forgotten_below = self.forgotten_below(batch);
+        let forgotten_below =
+            self.forgotten_below(batch.organization, batch.received, stored.as_deref());
         let mut verdicts = Vec::with_capacity(prints.len());
         let mut replaced = Vec::new();
         let mut forgotten = Vec::new();
@@ -265,7 +292,7 @@ impl Writer {
         let texts = stored
             .as_ref()
             .map_or(0, |organization| organization.recent.texts.len());
-        if let Some(error) = self.no_room(room, versions, versions, texts) {
+        if let Some(error) = self.no_room(room, versions, versions, bytes, texts) {
             before_batch.take_back();
             return refused(error);
         }
@@ -277,12 +304,17 @@ impl Writer {
         }
     }
 
-    /// Ids of lesser sequences are forgotten when the batch comes; 0 if its organization forgets none.
-    fn forgotten_below(&self, batch: &Batch) -> u64 {
-        let window = self.state.id_window(batch.organization);
-        window.map_or(0, |window| {
-            sequence_before(self.marks.list(), batch.received, window)
-        })
+    /// Ids of lesser sequences are forgotten when the request comes; 0 if its organization forgets none.
+    fn forgotten_below(
+        &self,
+        id: OrganizationId,
+        received: Timestamp,
+        stored: Option<&Organization>,
+    ) -> u64 {
+        let for_good = stored.map_or(0, |organization| organization.forgotten_below);
+        let window = self.state.id_window(id);
+        let by_now = window.map_or(0, |window| self.marks.sequence_before(received, window));
+        for_good.max(by_now)
     }
 
     fn decide_void(
@@ -290,6 +322,7 @@ impl Writer {
         void: &Void,
         hashes: &[IdHash],
         probes: &Probes,
+        bytes: u64,
         room: &Room,
         overlay: &mut Overlay,
     ) -> Decision {
@@ -304,22 +337,27 @@ impl Writer {
         };
         let pending = overlay.entry(void.organization).or_default();
         let mut before = Earlier::new(pending, stored.as_deref(), &older);
+        let forgotten_below =
+            self.forgotten_below(void.organization, void.received, stored.as_deref());
         let mut voided = Vec::new();
         let mut outcomes = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            outcomes.push(match before.known(*hash) {
-                None => VoidOutcome::NotFound,
-                Some(known) if known.voided => VoidOutcome::AlreadyVoided,
-                Some(known) => {
-                    before.note(*hash, known.content, true);
-                    voided.push(known.stored);
-                    VoidOutcome::Voided
-                }
-            });
+            let known = before.known(*hash);
+            outcomes.push(
+                match known.filter(|known| !known.is_before(forgotten_below)) {
+                    None => VoidOutcome::NotFound,
+                    Some(known) if known.voided => VoidOutcome::AlreadyVoided,
+                    Some(known) => {
+                        before.note(*hash, known.content, true);
+                        voided.push(known.stored);
+                        VoidOutcome::Voided
+                    }
+                },
+            );
         }
         let outcome = Outcome::Void(outcomes, voided);
         let (rows, _) = outcome.counts();
-        if let Some(error) = self.no_room(room, rows, 0, 0) {
+        if let Some(error) = self.no_room(room, rows, 0, bytes, 0) {
             before.take_back();
             return refused(error);
         }
@@ -331,52 +369,58 @@ impl Writer {
         }
     }
 
-    /// What the runs know of the request's ids: what its caller looked up, or, where ids were sealed since, a new
-    /// look. Asked under the organization's lock, so that no id can go from memory to a run in between.
+    /// What the runs know of the request's ids: what its caller looked up, and what was sealed since. Asked under the organization's lock, so that no id can go from memory to a run in between.
     fn older<'p, I: Iterator<Item = IdHash>>(
         &self,
         organization: OrganizationId,
         _held: Option<&RwLockReadGuard<'_, Organization>>,
         probes: &'p Probes,
-        ids: impl Fn() -> I,
+        ids: impl FnOnce() -> I,
     ) -> Result<Cow<'p, Probes>, ()> {
-        let runs: Arc<RunSet> = self.state.runs();
-        if probes.hold_for(&runs) {
-            return Ok(Cow::Borrowed(probes));
-        }
-        let again = Probes::look_up(&runs, organization, ids());
-        again.map(Cow::Owned).map_err(|_| ())
+        let now = probes.as_of(&self.state.runs(), organization, ids);
+        now.map_err(|_| ())
     }
 
-    /// Why so many more rows, of which so many are versions, cannot be taken; `None` if they can.
-    fn no_room(&self, room: &Room, rows: u64, versions: u64, texts: usize) -> Option<SubmitError> {
+    /// Why so many more rows and bytes, and of the rows so many versions, cannot be taken by an organization with so many
+    /// texts; `None` if they can.
+    fn no_room(
+        &self,
+        room: &Room,
+        rows: u64,
+        versions: u64,
+        bytes: u64,
+        texts: usize,
+    ) -> Option<SubmitError> {
         if rows == 0 {
             return None;
         }
         let settings = &self.settings;
-        let texts_max = settings.texts_max.min(Settings::TEXTS_LIMIT);
         if room.versions + versions > settings.versions_max {
             return Some(SubmitError::Full);
         }
-        if texts >= texts_max {
-            // Texts leave memory with the rows that have them.
-            self.crowded.set(true);
-            return Some(SubmitError::Full);
-        }
         let rows_max = settings.memory_rows_max.min(Settings::MEMORY_ROWS_LIMIT);
-        // A request that is larger than the bound still gets through when memory is empty.
-        if room.recent_rows > 0 && room.recent_rows + rows > rows_max {
-            self.crowded.set(true);
-            // Sealing lags behind, or has no space.
-            return Some(if self.state.freezer.lacks_space() {
-                SubmitError::Full
-            } else {
-                SubmitError::Busy {
-                    retry_after: settings.busy_retry_after,
-                }
-            });
+        // A request that is larger than a bound still gets through when memory is empty.
+        let is_crowded = texts >= settings.texts_max.min(Settings::TEXTS_LIMIT)
+            || (room.recent_rows > 0 && room.recent_rows + rows > rows_max)
+            || (room.bytes > 0 && room.bytes + bytes > settings.memory_bytes_max);
+        if !is_crowded {
+            return None;
         }
-        None
+        self.crowded.set(true);
+        // Sealing lags behind, or has no space.
+        Some(if self.state.freezer.lacks_space() {
+            SubmitError::Full
+        } else {
+            SubmitError::Busy {
+                retry_after: settings.busy_retry_after,
+            }
+        })
+    }
+
+    /// About how much memory all takes that a restart would find in the log.
+    fn unsealed_bytes(&self) -> u64 {
+        let is_frozen = self.state.freezer.is_busy();
+        self.recent_bytes + if is_frozen { self.frozen_bytes } else { 0 }
     }
 
     /// One frame for the group, one record per request that has something to write.
@@ -437,6 +481,7 @@ impl Writer {
         }
         let organization = self.state.organization_or_new(batch.organization);
         let mut organization = organization.write();
+        let bytes_before = organization.recent.bytes();
         let (mut more, mut versions, mut new_ids) = (0, 0, 0);
         let mut replaced = decided.replaced.iter();
         let mut forgotten = decided.forgotten.iter().peekable();
@@ -474,11 +519,13 @@ impl Writer {
                     more += i64::from(!known.counts);
                 }
                 Verdict::Duplicate => {
-                    organization.count_repeat(print.hash, self.settings.repeats_max);
+                    let ids_max = self.settings.repeats_max;
+                    organization.count_repeat(print.hash, &self.state.totals, ids_max);
                 }
                 Verdict::Conflict => {}
             }
         }
+        self.recent_bytes += organization.recent.bytes() - bytes_before;
         organization.ids += new_ids;
         self.state.totals.add(more, versions, new_ids);
     }
@@ -494,6 +541,7 @@ impl Writer {
             return;
         };
         let mut organization = organization.write();
+        let bytes_before = organization.recent.bytes();
         let rows = void.ids.iter().zip(hashes).zip(outcomes);
         let rows = rows.filter(|(_, outcome)| **outcome == VoidOutcome::Voided);
         for (((id, hash), _), stored) in rows.zip(voided) {
@@ -504,6 +552,7 @@ impl Writer {
                 self.state.totals.add(-i64::from(known.counts), 0, 0);
             }
         }
+        self.recent_bytes += organization.recent.bytes() - bytes_before;
     }
 
     fn next_stamp(&mut self, received: Timestamp) -> Stamp {
@@ -536,6 +585,8 @@ struct Room {
     next_sequence: u64,
     versions: u64,
     recent_rows: u64,
+    /// About how much memory is taken, also by what is being sealed.
+    bytes: u64,
 }
 
 /// The rule of de-duplication.

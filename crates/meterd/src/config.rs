@@ -47,6 +47,9 @@ pub(crate) struct EngineConfig {
     pub(crate) seal_rows: u64,
     /// Most in memory beside those; past it the answer is 503 until they are written.
     pub(crate) memory_rows_max: u64,
+    /// The same in bytes.
+    pub(crate) seal_bytes: u64,
+    pub(crate) memory_bytes_max: u64,
     /// Most threads that one query keeps busy.
     pub(crate) query_threads: usize,
 }
@@ -60,6 +63,8 @@ impl Default for EngineConfig {
             group_max_wait_ms: 0,
             seal_rows: settings.seal_rows,
             memory_rows_max: settings.memory_rows_max,
+            seal_bytes: settings.seal_bytes,
+            memory_bytes_max: settings.memory_bytes_max,
             query_threads: settings.query_threads,
         }
     }
@@ -73,6 +78,8 @@ impl EngineConfig {
             group_max_wait: Duration::from_millis(self.group_max_wait_ms),
             seal_rows: self.seal_rows.max(1),
             memory_rows_max: self.memory_rows_max,
+            seal_bytes: self.seal_bytes.max(1),
+            memory_bytes_max: self.memory_bytes_max,
             query_threads: self.query_threads,
             ..Settings::default()
         }

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use meterd_control::{Meter, NewEvent};
 use meterd_engine::{
-    Action, Batch, Cancel, ListCursor, Listing, OnConflict, SubmitError, Trace, Verdict,
+    Action, Batch, Cancel, ListCursor, Listing, OnConflict, Receipt, SubmitError, Trace, Verdict,
 };
 use meterd_fault::{Fault, Kind, Problem, Resource, Rule};
 use meterd_http::body::{JSON, NDJSON, has_media_type};
@@ -153,31 +153,45 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
     }
     if !measurements.is_empty() {
         let ids: Vec<_> = measurements.iter().map(|sent| sent.id.clone()).collect();
-        let ticket = app
-            .engine
-            .submit(Batch {
-                organization: batch.organization,
-                received: batch.received,
-                measurements,
-                on_conflict: batch.on_conflict,
-            })
-            .map_err(submit_fault)?;
+        let sent = Batch {
+            organization: batch.organization,
+            received: batch.received,
+            measurements,
+            on_conflict: batch.on_conflict,
+        };
+        let is_large = batch.bytes.len() > READ_INLINE_MAX_BYTES;
+        let app = app.clone();
         // A task of its own keeps the gate until the batch is decided, also when the client goes away.
         let decided = tokio::spawn(async move {
-            let receipt = ticket.await;
+            let receipt = submit(&app, sent, is_large).await;
             drop(gate);
             receipt
         });
-        let receipt = decided
-            .await
-            .map_err(Fault::internal)?
-            .map_err(submit_fault)?;
+        let receipt = decided.await.map_err(Fault::internal)??;
         for ((index, id), verdict) in indexes.into_iter().zip(ids).zip(receipt.verdicts) {
             answer.count(index, &id, verdict);
         }
         answer.items.sort_unstable_by_key(|item| item.index);
     }
     Ok(answer)
+}
+
+/// Hashing many rows and asking the disk for ids that seem to be sealed is for other threads than those that serve
+/// connections.
+async fn submit(app: &App, batch: Batch, is_large: bool) -> Result<Receipt, Fault> {
+    let ticket = if is_large {
+        app.blocking(|app| app.engine.submit(batch).map_err(submit_fault))
+            .await?
+    } else {
+        let prepared = app.engine.prepare(batch).map_err(submit_fault)?;
+        if prepared.needs_disk() {
+            app.blocking(|app| app.engine.submit_prepared(prepared).map_err(submit_fault))
+                .await?
+        } else {
+            app.engine.submit_prepared(prepared).map_err(submit_fault)?
+        }
+    };
+    ticket.await.map_err(submit_fault)
 }
 
 impl IngestAnswer {
@@ -255,7 +269,7 @@ impl<S: Sync> axum::extract::FromRequest<S> for Sendable {
     }
 }
 
-/// Bodies past this size are read away from the threads that serve connections.
+/// Bodies past this size are read and handed in away from the threads that serve connections.
 const READ_INLINE_MAX_BYTES: usize = 64 * 1024;
 
 async fn read_rows(app: &App, batch: &SentBatch) -> Result<Rows, Fault> {

@@ -119,9 +119,12 @@ async fn void(
     ids: Vec<MeasurementId>,
     now: Timestamp,
 ) -> Result<VoidReceipt, Fault> {
-    let ticket = app
-        .engine
-        .void(organization, ids, now)
-        .map_err(submit_fault)?;
+    // What is withdrawn is mostly sealed, so that its ids are read from the disk.
+    let void = move |app: &App| {
+        app.engine
+            .void(organization, ids, now)
+            .map_err(submit_fault)
+    };
+    let ticket = app.blocking(void).await?;
     ticket.await.map_err(submit_fault)
 }

@@ -12,7 +12,7 @@ use std::io;
 use uuid::Uuid;
 
 const MAGIC: [u8; 8] = *b"meterdMF";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic 8, version 4, payload length 8, CRC-32C 4.
 const HEADER_BYTES: usize = 24;
 /// Bytes of the header that its checksum covers, with the payload.
@@ -130,6 +130,7 @@ impl<'a> Body<'a> {
             put_varint(&mut self.out, *sequence);
         }
         self.out.push(u8::from(meta.forgets));
+        put_varint(&mut self.out, meta.forgotten_below);
         Ok(())
     }
 
@@ -220,6 +221,7 @@ impl<'a> Input<'a> {
             retired: self.list(|input| Ok((input.partition(named)?, input.sequences()?)))?,
             dropped: self.list(|input| Ok((input.partition(named)?, input.varint()?)))?,
             forgets: self.flag()?,
+            forgotten_below: self.varint()?,
         })
     }
 

@@ -55,6 +55,7 @@ fn small() -> Manifest {
             retired: vec![(partition(0x22, 682), RoaringTreemap::from([5, 6]))],
             dropped: vec![(partition(0x22, 600), 120)],
             forgets: true,
+            forgotten_below: 130,
         }],
         runs: vec![RunMeta {
             number: 8,
@@ -71,7 +72,7 @@ fn small() -> Manifest {
 fn the_format_is_the_one_that_is_written_down() {
     let expected = [
         b"meterdMF".to_vec(),
-        hex("01000000 bb00000000000000 ff10d1d8"),
+        hex("02000000 bd00000000000000 fa89b017"),
         // First log, next sequence, next file, hash key.
         hex("03 9003 09"),
         vec![0x33; 32],
@@ -91,8 +92,8 @@ fn the_format_is_the_one_that_is_written_down() {
         hex("3a300000 01000000 0000 0100 10000000 0500 0600"),
         // One month up to which rows were dropped: meter, month, sequence.
         hex("01 00 d804 78"),
-        // It forgot ids.
-        hex("01"),
+        // It forgot ids, those below a sequence for good.
+        hex("01 8201"),
         // One run, two marks.
         hex("01 08 fa01 8020 0d0c0b0a"),
         hex("02 e807 01 c801 ac02"),
@@ -128,7 +129,7 @@ fn any_flipped_bit_and_any_missing_or_added_byte_is_damage() {
     };
     assert_eq!(fault(Vec::clear), ManifestFault::Length);
     assert_eq!(fault(|bytes| bytes[0] = b'M'), ManifestFault::Magic);
-    assert_eq!(fault(|bytes| bytes[8] = 2), ManifestFault::Version(2));
+    assert_eq!(fault(|bytes| bytes[8] = 1), ManifestFault::Version(1));
     assert_eq!(
         fault(|bytes| bytes[12..20].fill(0xff)),
         ManifestFault::Length
@@ -149,7 +150,7 @@ fn what_cannot_be_is_refused() {
         other.segments.clear();
         manifest.organizations.push(other);
     }
-    let changes: [(Change, &str); 24] = [
+    let changes: [(Change, &str); 36] = [
         (|m| m.first_log = 0, "log begins"),
         (|m| again(m, 0x11), "organizations"),
         (|m| again(m, 0x10), "organizations"),
@@ -189,6 +190,24 @@ fn what_cannot_be_is_refused() {
         (|m| m.marks[1].0 = 1_000, "marks are not"),
         (|m| m.marks[1].1 = 1, "marks are not"),
         (|m| m.marks[0].0 = -1, "mark"),
+        (|m| m.marks[1].1 = 401, "mark"),
+        (|m| first(m).forgotten_below = 401, "forgotten"),
+        (|m| m.first_log = 1 << 62, "any that is given"),
+        (|m| m.next_sequence = u64::MAX, "any that is given"),
+        (|m| m.next_file = u64::MAX, "any that is given"),
+        (|m| first(m).segments[0].rows = 301, "more rows"),
+        (
+            |m| {
+                let twice = (0..2).map(segment);
+                first(m).segments = twice.collect();
+            },
+            "more rows",
+        ),
+        (|m| first(m).ids = 400, "more ids"),
+        (|m| m.runs[0].entries = u64::MAX, "more entries"),
+        (|m| m.runs[0].bytes = 1 << 62, "more bytes"),
+        (|m| m.runs[0].bytes = u64::MAX, "more bytes"),
+        (|m| first(m).segments[0].bytes = u64::MAX - 9, "more bytes"),
     ];
     for (place, (change, words)) in changes.into_iter().enumerate() {
         let mut manifest = small();
@@ -208,7 +227,7 @@ fn what_cannot_be_is_refused() {
 #[test]
 fn contents_that_no_writer_writes_are_refused() {
     let whole = payload(&small()).unwrap();
-    let set = whole.len() - 18 - 6 - 32;
+    let set = whole.len() - 20 - 6 - 32;
     let cases: [(usize, &[u8], &str); 8] = [
         (0, &[0xff; 9], "too great"),
         (0, &[0x80; 10], "too great"),
@@ -249,8 +268,13 @@ fn partitions() -> impl Strategy<Value = Partition> {
     (0..4_u8, 0..96_000_u32).prop_map(|(meter, month)| partition(meter, month))
 }
 
+/// Next sequence of a manifest that has anything.
+const GIVEN: u64 = 1 << 61;
+/// So much of what is summed up can each of its parts have.
+const SHARE: u64 = GIVEN / 32;
+
 fn sequences() -> impl Strategy<Value = RoaringTreemap> {
-    let few = prop::collection::vec(any::<u64>(), 1..9).prop_map(RoaringTreemap::from_iter);
+    let few = prop::collection::vec(0..GIVEN, 1..9).prop_map(RoaringTreemap::from_iter);
     let many = (any::<u32>(), 1..100_000_u64).prop_map(|(start, length)| {
         let mut set = RoaringTreemap::new();
         set.insert_range(u64::from(start)..u64::from(start) + length);
@@ -264,21 +288,19 @@ fn sequences() -> impl Strategy<Value = RoaringTreemap> {
         set
     });
     prop_oneof![4 => few, 1 => many, 1 => runs].prop_map(|mut set| {
-        set.remove(u64::MAX);
         set.insert(1);
         set
     })
 }
 
 fn segments() -> impl Strategy<Value = SegmentMeta> {
-    let numbers = (
+    let numbers = (0..SHARE, 0..SHARE, any::<i64>(), any::<i64>(), 0..SHARE);
+    let others = (
+        0..GIVEN - SHARE,
+        0..GIVEN - SHARE,
         any::<u64>(),
-        any::<u64>(),
-        any::<i64>(),
-        any::<i64>(),
-        any::<u64>(),
+        any::<u32>(),
     );
-    let others = (0..u64::MAX, 0..u64::MAX, any::<u64>(), any::<u32>());
     (partitions(), numbers, others, names(), names()).prop_map(
         |(partition, (rows, superseded, time, other_time, bytes), others, values, attributes)| {
             let (sequence, other_sequence, number, checksum) = others;
@@ -292,7 +314,7 @@ fn segments() -> impl Strategy<Value = SegmentMeta> {
                 time_min: time.min(other_time),
                 time_max: time.max(other_time),
                 sequence_min: sequence.min(other_sequence),
-                sequence_max: sequence.max(other_sequence),
+                sequence_max: sequence.max(other_sequence) + rows.max(superseded),
                 bytes,
                 checksum,
                 values,
@@ -306,17 +328,17 @@ fn manifests() -> impl Strategy<Value = Manifest> {
     let organizations = prop::collection::btree_map(
         any::<u8>(),
         (
-            any::<u64>(),
+            0..SHARE,
             prop::collection::vec(segments(), 0..5),
             prop::collection::btree_map(partitions(), sequences(), 0..3),
         ),
         0..4,
     );
-    let runs = prop::collection::vec((any::<u64>(), any::<u64>(), any::<u32>()), 0..4);
+    let runs = prop::collection::vec((0..SHARE, 0..SHARE, any::<u32>()), 0..4);
     let times = prop::collection::btree_set(0..=Timestamp::MAX.micros(), 0..6);
-    let given = prop::collection::btree_set(any::<u64>(), 6);
+    let given = prop::collection::btree_set(0..GIVEN, 6);
     (
-        1..u64::MAX,
+        1..NUMBER_MAX,
         any::<[u8; 32]>(),
         organizations,
         runs,
@@ -343,6 +365,7 @@ fn manifests() -> impl Strategy<Value = Manifest> {
                         retired: retired.into_iter().collect(),
                         dropped: vec![(partition(number, 1), 0)],
                         forgets: number % 2 == 0,
+                        forgotten_below: u64::from(number) << (number % 50),
                     }
                 })
                 .collect();
@@ -357,7 +380,7 @@ fn manifests() -> impl Strategy<Value = Manifest> {
                 .collect();
             Manifest {
                 first_log,
-                next_sequence: u64::MAX,
+                next_sequence: GIVEN,
                 next_file,
                 hash_key,
                 organizations,

@@ -39,13 +39,8 @@ pub(crate) fn find_newest(
     organization: OrganizationId,
     hash: IdHash,
 ) -> Result<Option<RunEntry>, RunError> {
-    let key = filter_key(organization, hash);
     for runs in oldest_first.rchunks(TOGETHER) {
-        let mut filters = [None; TOGETHER];
-        for (filter, run) in filters.iter_mut().zip(runs) {
-            *filter = run.filter_of(organization, hash);
-        }
-        let may_have = filters.map(|filter| filter.is_some_and(|filter| filter.may_have(key)));
+        let may_have = ask_filters(runs, organization, hash);
         for (run, may_have) in runs.iter().zip(may_have).rev() {
             if may_have && let Some(entry) = run.find_stored(organization, hash)? {
                 return Ok(Some(entry));
@@ -55,8 +50,23 @@ pub(crate) fn find_newest(
     Ok(None)
 }
 
+/// Whether looking for an id would read a page.
+pub(crate) fn may_be_in(runs: &[Arc<Run>], organization: OrganizationId, hash: IdHash) -> bool {
+    runs.chunks(TOGETHER)
+        .any(|runs| ask_filters(runs, organization, hash).contains(&true))
+}
+
 /// Runs whose filters are asked together.
 const TOGETHER: usize = 16;
+
+fn ask_filters(runs: &[Arc<Run>], organization: OrganizationId, hash: IdHash) -> [bool; TOGETHER] {
+    let key = filter_key(organization, hash);
+    let mut filters = [None; TOGETHER];
+    for (filter, run) in filters.iter_mut().zip(runs) {
+        *filter = run.filter_of(organization, hash);
+    }
+    filters.map(|filter| filter.is_some_and(|filter| filter.may_have(key)))
+}
 
 /// Where an organization's entries are.
 #[derive(Clone, Debug)]

@@ -15,3 +15,4 @@ mod fuzzing;
 mod oracle;
 mod properties;
 mod rules;
+mod windows;

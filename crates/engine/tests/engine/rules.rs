@@ -6,8 +6,8 @@ use VoidOutcome::{AlreadyVoided, NotFound, Voided};
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
     Action, Batch, Cancel, Durability, Engine, GroupKey, ListCursor, Listing, OpenError, Order,
-    OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError, SystemDisk, Verdict,
-    VoidOutcome, verify,
+    OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError, SystemDisk, Ticket,
+    Verdict, VoidOutcome, verify,
 };
 use meterd_model::{Measurement, MeasurementError, Timestamp, Window};
 use std::path::Path;
@@ -287,23 +287,162 @@ fn at_its_bound_an_engine_still_knows_what_it_has() {
 }
 
 #[test]
-fn an_organization_has_a_bounded_number_of_texts() {
+fn an_organization_has_a_bounded_number_of_texts_in_memory() {
     let settings = Settings {
         texts_max: 2,
+        sealing: Sealing::OnDemand,
         ..Settings::default()
     };
     let engine = open_with(&SimulatedDisk::new(), settings);
     let mut rich = measured("a", 1, "1");
     rich.attributes.push((field("region"), text("eu")));
     store(&engine, batch(vec![rich.clone()]));
-    let refused = engine.submit(batch(vec![measured("b", 1, "1")])).unwrap();
-    assert_eq!(refused.wait(), Err(SubmitError::Full));
+    let send = |name| {
+        let ticket = engine.submit(batch(vec![measured(name, 1, "1")])).unwrap();
+        ticket.wait().map(|receipt| receipt.verdicts)
+    };
+    assert!(matches!(send("b"), Err(SubmitError::Busy { .. })));
     assert_eq!(store(&engine, batch(vec![rich])), [Duplicate]);
     let other = Batch {
         organization: organization(2),
         ..batch(vec![measured("b", 1, "1")])
     };
     assert_eq!(store(&engine, other), [Accepted]);
+    engine.seal().unwrap();
+    assert_eq!(send("b"), Ok(vec![Accepted]));
+}
+
+/// Stores each, however often the engine is busy meanwhile; answers how often it was.
+fn store_each(engine: &Engine, measurements: impl Iterator<Item = Measurement>) -> usize {
+    const TRIES_MAX: usize = 20_000;
+    let mut busy = 0;
+    for measurement in measurements {
+        let batch = batch(vec![measurement]);
+        loop {
+            match engine.submit(batch.clone()).and_then(Ticket::wait) {
+                Ok(receipt) => break assert_eq!(receipt.verdicts, [Accepted]),
+                Err(SubmitError::Busy { .. }) => busy += 1,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(busy < TRIES_MAX, "it does not recover");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    busy
+}
+
+#[test]
+fn too_many_texts_recover_by_sealing() {
+    let settings = Settings {
+        texts_max: 2,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    let each = (0..10).map(|n| Measurement {
+        subject: subject(&format!("s-{n}")),
+        ..measured(&format!("a-{n}"), 1, "1")
+    });
+    assert!(store_each(&engine, each) > 0);
+    assert_eq!(totals(&engine).0, 10);
+    assert!(engine.stats().segments > 0);
+}
+
+#[test]
+fn repeats_are_counted_for_a_bounded_number_of_ids() {
+    let settings = Settings {
+        repeats_max: 3,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    let mut counted = 0;
+    for number in 1..=3 {
+        let batch = || Batch {
+            organization: organization(number),
+            ..batch(vec![measured("a", 1, "1"), measured("b", 1, "1")])
+        };
+        store(&engine, batch());
+        assert_eq!(store(&engine, batch()), [Duplicate, Duplicate]);
+        store(&engine, batch());
+        for name in ["a", "b"] {
+            let trace = engine.trace(organization(number), &id(name), 1, &Cancel::new());
+            let duplicates = trace.unwrap().unwrap().duplicates;
+            assert!(duplicates == 2 || duplicates == 0);
+            counted += u64::from(duplicates > 0);
+        }
+    }
+    assert_eq!(counted, 3);
+}
+
+/// Of 4 KiB, most of it in its attributes.
+fn fat(n: u32) -> Measurement {
+    let mut fat = measured(&format!("fat-{n}"), 1, "1");
+    for column in 0..16 {
+        let long = format!("{n:08}{column:08}").repeat(16);
+        (fat.attributes).push((field(&format!("c{column}")), text(&long)));
+    }
+    fat
+}
+
+#[test]
+fn memory_is_bounded_in_bytes() {
+    let disk = SimulatedDisk::new();
+    let settings = |sealing| Settings {
+        sealing,
+        seal_bytes: 100_000,
+        memory_bytes_max: 200_000,
+        ..Settings::default()
+    };
+    let engine = open_with(&disk, settings(Sealing::OnDemand));
+    let send = |engine: &Engine, n| {
+        let ticket = engine.submit(batch(vec![fat(n)])).unwrap();
+        ticket.wait().map(|receipt| receipt.verdicts)
+    };
+    let refused = (0..100).find(|n| send(&engine, *n).is_err()).unwrap();
+    assert!((20..60).contains(&refused), "{refused}");
+    let busy = |engine: &Engine| matches!(send(engine, refused), Err(SubmitError::Busy { .. }));
+    assert!(busy(&engine));
+    assert_eq!(store(&engine, batch(vec![fat(0)])), [Duplicate]);
+    // What a start reads back counts as it did.
+    let after = disk.kill();
+    drop(engine);
+    let engine = open_with(&after, settings(Sealing::OnDemand));
+    assert!(busy(&engine));
+    engine.seal().unwrap();
+    assert_eq!(send(&engine, refused), Ok(vec![Accepted]));
+    drop(engine);
+    // By itself it seals before it is refused, by then or soon after.
+    let engine = open_with(&after, settings(Sealing::Background));
+    let sealed = engine.stats().segments;
+    store_each(&engine, (1_000..1_200).map(fat));
+    assert!(engine.stats().segments > sealed);
+    assert_eq!(totals(&engine).0, u64::from(refused) + 1 + 200);
+}
+
+#[test]
+fn plain_measurements_are_sealed_for_their_number_not_their_bytes() {
+    let settings = Settings::default();
+    let bytes_each = settings.seal_bytes / settings.seal_rows;
+    let engine = open_with(
+        &SimulatedDisk::new(),
+        Settings {
+            seal_rows: u64::MAX,
+            seal_bytes: 1_000 * bytes_each,
+            ..settings
+        },
+    );
+    let plain = |n: usize| {
+        let mut plain = measured(&format!("01890a5d-ac96-774b-bcce-b302099a{n:04}"), 1, "1");
+        for column in 0..5 {
+            let shared = format!("some text of some length {}", n % 10);
+            (plain.attributes).push((field(&format!("c{column}")), text(&shared)));
+        }
+        plain
+    };
+    store(&engine, batch((0..1_000).map(plain).collect()));
+    // What became due by the first is begun before the second.
+    store(&engine, batch(vec![plain(1_000)]));
+    assert_eq!(engine.stats().segments, 0);
+    assert_eq!(engine.stats().log_files, 1);
 }
 
 /// What the reader of the log calls damage must not get into it.
