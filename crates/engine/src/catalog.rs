@@ -1,6 +1,8 @@
 //! The manifest in use, and the files that it names: made, switched to, and removed once nothing names them.
 
+use crate::SubmitError;
 use crate::disk::{Disk, is_full};
+use crate::files::Files;
 use crate::log::frame::{FileNumber, log_directory};
 use crate::log::reader::files;
 use crate::manifest::{Manifest, OrganizationMeta, WriteError};
@@ -14,25 +16,40 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One at a time may commit; reading what was committed waits for no disk.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) directory: PathBuf,
+    files: Arc<Files>,
     manifest: Mutex<Manifest>,
-    /// Held from the decision on a new manifest to its being durable.
-    committing: Mutex<()>,
+    /// Held from the decision on a new manifest to its being in use; whether there can be none any more.
+    committing: Mutex<bool>,
     next_file: Mutex<u64>,
-    garbage: Mutex<Garbage>,
+    stopping: AtomicBool,
 }
 
-/// Files of attempts that failed.
-#[derive(Debug, Default)]
-struct Garbage {
+/// Files that no manifest names yet. They are discarded, unless a commit takes them.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    catalog: &'a Catalog,
     paths: Vec<PathBuf>,
-    /// A manifest was written, and nobody knows whether it is the one that a restart finds: it may name these.
-    is_needed: bool,
+}
+
+impl Draft<'_> {
+    pub(crate) fn add(&mut self, path: PathBuf) {
+        self.paths.push(path);
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.paths.is_empty() {
+            self.catalog.files.discard(std::mem::take(&mut self.paths));
+        }
+    }
 }
 
 /// Why something was not sealed, merged or dropped. What was before still holds.
@@ -48,12 +65,17 @@ pub enum MaintenanceError {
     Damaged(String),
     /// The engine is closed, or its log cannot be written.
     #[error(transparent)]
-    Refused(#[from] crate::SubmitError),
+    Refused(#[from] SubmitError),
 }
 
 impl MaintenanceError {
     pub(crate) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { what, source }
+    }
+
+    /// Whether it was broken off because the engine is to close.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted)
     }
 
     /// Whether the disk has no space.
@@ -89,15 +111,41 @@ pub(crate) fn segments_directory(directory: &Path) -> PathBuf {
 }
 
 impl Catalog {
-    pub(crate) fn new(disk: Arc<dyn Disk>, directory: &Path, manifest: Manifest) -> Self {
+    /// At most `open_max` files of segments stay open.
+    pub(crate) fn new(
+        disk: &Arc<dyn Disk>,
+        directory: &Path,
+        manifest: Manifest,
+        open_max: usize,
+    ) -> Self {
         Self {
-            disk,
+            disk: Arc::clone(disk),
             directory: directory.to_owned(),
+            files: Arc::new(Files::new(Arc::clone(disk), open_max)),
             next_file: Mutex::new(manifest.next_file),
             manifest: Mutex::new(manifest),
-            committing: Mutex::new(()),
-            garbage: Mutex::default(),
+            committing: Mutex::new(false),
+            stopping: AtomicBool::new(false),
         }
+    }
+
+    /// From now on [`Self::check_open`] fails, so that whoever works long gives up.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Asked every few thousand rows by whoever works long.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        if self.stopping.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::Interrupted.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for a running commit. There is none after it, so that the directory can be another engine's.
+    pub(crate) fn close(&self) {
+        *self.committing.lock() = true;
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
@@ -137,58 +185,48 @@ impl Catalog {
         number
     }
 
+    pub(crate) fn draft(&self) -> Draft<'_> {
+        Draft {
+            catalog: self,
+            paths: Vec::new(),
+        }
+    }
+
     /// Switches to the manifest as `edit` leaves it, lets `install` do the same in memory before anybody else commits,
-    /// and removes the files that it made obsolete. After an error the old one is still in use, and the files that
-    /// only the new one names are garbage.
+    /// and removes the files that `edit` says are obsolete. If it says `None`, nothing is switched, and the answer is
+    /// `false`. Then as after an error the old one is still in use, and the draft is discarded.
     pub(crate) fn commit(
         &self,
-        edit: impl FnOnce(&mut Manifest),
+        mut draft: Draft<'_>,
+        edit: impl FnOnce(&mut Manifest) -> Option<Vec<PathBuf>>,
         install: impl FnOnce(),
-        obsolete: impl FnOnce() -> Vec<PathBuf>,
-    ) -> Result<(), MaintenanceError> {
-        let _committing = self.committing.lock();
+    ) -> Result<bool, MaintenanceError> {
+        let mut closed = self.committing.lock();
+        if *closed {
+            return Err(SubmitError::Closed.into());
+        }
         let mut next = self.manifest();
-        edit(&mut next);
+        let Some(obsolete) = edit(&mut next) else {
+            return Ok(false);
+        };
         next.next_file = *self.next_file.lock();
+        let what = MaintenanceError::io("write the manifest");
         match next.write(self.disk.as_ref(), &self.directory) {
-            Ok(()) => {
-                *self.manifest.lock() = next;
-                install();
-                let mut garbage = self.garbage.lock();
-                garbage.is_needed = false;
-                garbage.paths.extend(obsolete());
-                self.remove(&mut garbage);
-                Ok(())
-            }
-            Err(error) => {
-                let what = MaintenanceError::io("write the manifest");
-                Err(match error {
-                    WriteError::NotWritten(source) => what(source),
-                    WriteError::Unknown(source) => {
-                        self.garbage.lock().is_needed = true;
-                        what(source)
-                    }
-                })
+            Ok(()) => {}
+            Err(WriteError::NotWritten(source)) => return Err(what(source)),
+            Err(WriteError::Unknown(source)) => {
+                self.files.doubt();
+                return Err(what(source));
             }
         }
-    }
-
-    /// Removes files of an attempt that failed: at once, since they may be what fills the disk, or, if a restart may find
-    /// a manifest that names them, after the next commit.
-    pub(crate) fn discard(&self, paths: impl IntoIterator<Item = PathBuf>) {
-        let mut garbage = self.garbage.lock();
-        garbage.paths.extend(paths);
-        if !garbage.is_needed {
-            self.remove(&mut garbage);
-        }
-    }
-
-    /// What cannot be removed is tried again with the next, and at the latest the next start does it.
-    fn remove(&self, garbage: &mut Garbage) {
-        garbage.paths.retain(|path| match self.disk.remove(path) {
-            Ok(()) => false,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        });
+        draft.paths.clear();
+        *self.manifest.lock() = next;
+        // If it panics, memory and manifest differ, and nothing may be built on that.
+        *closed = true;
+        install();
+        *closed = false;
+        self.files.remove(obsolete);
+        Ok(true)
     }
 
     pub(crate) fn segment_path(&self, meta: &SegmentMeta) -> PathBuf {
@@ -200,35 +238,39 @@ impl Catalog {
     }
 
     pub(crate) fn open_segment(&self, meta: SegmentMeta) -> Result<Arc<Segment>, SegmentError> {
-        Segment::open(self.disk.as_ref(), &self.directory, meta).map(Arc::new)
+        let file = self.files.hold(&self.segment_path(&meta))?;
+        Segment::of(Arc::new(file), meta).map(Arc::new)
     }
 
     pub(crate) fn open_run(&self, meta: &RunMeta) -> Result<Arc<Run>, RunError> {
         Run::open(self.disk.as_ref(), &self.run_path(meta.number), meta).map(Arc::new)
     }
 
-    /// A new run of at most about so many entries. If `write` fails, what there is of the file is garbage.
+    /// A new run of at most about so many entries.
     pub(crate) fn write_run(
         &self,
+        draft: &mut Draft<'_>,
         entries_max: u64,
         write: impl FnOnce(RunWriter) -> Result<RunMeta, RunError>,
     ) -> Result<RunMeta, MaintenanceError> {
         let number = self.new_file();
         let path = self.run_path(number);
+        draft.add(path.clone());
         let written = (|| {
             let writer = RunWriter::new(self.disk.create(&path)?, number, entries_max);
             let meta = write(writer)?;
             self.disk.sync_directory(&runs_directory(&self.directory))?;
             Ok::<_, RunError>(meta)
         })();
-        Ok(written.inspect_err(|_| self.discard([path]))?)
+        Ok(written?)
     }
 
     pub(crate) fn log_path(&self, number: FileNumber) -> PathBuf {
         log_directory(&self.directory).join(number.file_name())
     }
 
-    /// Removes what no manifest names: what a crash left of files that were being made or removed.
+    /// Removes what no manifest names: what a crash left of files that were being made or removed, and directories of
+    /// segments in which nothing is left.
     pub(crate) fn remove_strays(&self) -> io::Result<()> {
         let manifest = self.manifest.lock();
         let disk = self.disk.as_ref();
@@ -268,8 +310,11 @@ impl Catalog {
                             disk.remove(&path)?;
                         }
                     }
+                    remove_if_empty(disk, &directory)?;
                 }
+                remove_if_empty(disk, &meters)?;
             }
+            remove_if_empty(disk, &root.join(&organization))?;
         }
         Ok(())
     }
@@ -311,6 +356,14 @@ pub(crate) fn organization_mut(
         }
     };
     all.get_mut(place)
+}
+
+fn remove_if_empty(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    let is_empty = disk.list(directory).is_ok_and(|names| names.is_empty());
+    if is_empty {
+        disk.remove_directory(directory)?;
+    }
+    Ok(())
 }
 
 fn list_or_nothing(disk: &dyn Disk, path: &Path) -> io::Result<Vec<String>> {

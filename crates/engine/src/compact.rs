@@ -1,8 +1,11 @@
 //! Merging: many small segments and runs become few large ones. Nothing that a query can see changes.
 
-use crate::catalog::{Catalog, MaintenanceError, organization_mut};
+use crate::catalog::{Catalog, Draft, MaintenanceError, organization_mut};
+use crate::disk::Directories;
+use crate::manifest::Manifest;
 use crate::partition::Partition;
 use crate::runs::{self, Run, RunEntry};
+use crate::segment::merge::Ask;
 use crate::segment::read::Segment;
 use crate::segment::schema::SegmentPath;
 use crate::segment::{self, SegmentMeta};
@@ -11,32 +14,89 @@ use crate::state::{Organization, State};
 use hashbrown::HashMap;
 use meterd_model::{MeterId, OrganizationId, Timestamp};
 use roaring::RoaringTreemap;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Runs alike in size that are merged into one.
 const RUN_FAN_IN: usize = 4;
 
-/// Does the one merge that is most due; `false` if none is.
+/// Runs that are merged into one at most; of each a few pages are held.
+const RUNS_MAX: usize = 16;
+
+/// What can be merged, and can fail to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Job {
+    Runs,
+    Segments(OrganizationId, Partition),
+}
+
+/// What failed lately. It is left alone for a while, so that others have their turn, and a disk that is full or broken
+/// its rest.
+#[derive(Debug, Default)]
+pub(crate) struct Setbacks {
+    /// Counted here, since nobody has a clock.
+    round: u64,
+    failed: HashMap<Job, Setback>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Setback {
+    times: u32,
+    rests_until: u64,
+}
+
+/// Rounds that something rests at most: about an hour of a merger that has nothing else to do.
+const REST_ROUNDS_MAX: u64 = 3_600;
+
+impl Setbacks {
+    fn rests(&self, job: Job) -> bool {
+        let setback = self.failed.get(&job);
+        setback.is_some_and(|setback| self.round < setback.rests_until)
+    }
+
+    /// It has failed, unless [`Self::end`] says otherwise: so a panic counts too. It is tried again in the next round,
+    /// and after each further failure twice as late.
+    fn begin(&mut self, job: Job) {
+        let round = self.round;
+        let setback = self.failed.entry(job).or_default();
+        let rounds = 1_u64.checked_shl(setback.times).unwrap_or(REST_ROUNDS_MAX);
+        setback.times = setback.times.saturating_add(1).min(u64::BITS);
+        setback.rests_until = round.saturating_add(rounds.min(REST_ROUNDS_MAX));
+    }
+
+    fn end(&mut self, job: Job) {
+        self.failed.remove(&job);
+    }
+}
+
+/// Does the merge that is most due, of runs or of the segments of some partitions; `false` if none is.
 pub(crate) fn merge_once(
     state: &State,
     catalog: &Catalog,
     settings: &Settings,
+    setbacks: &mut Setbacks,
 ) -> Result<bool, MaintenanceError> {
-    if let Some(runs) = due_runs(&state.runs().runs) {
+    setbacks.round += 1;
+    if !setbacks.rests(Job::Runs)
+        && let Some(runs) = due_runs(&state.runs().runs)
+    {
+        setbacks.begin(Job::Runs);
         merge_runs(runs, state, catalog)?;
+        setbacks.end(Job::Runs);
         return Ok(true);
     }
-    if let Some(due) = due_segments(state, settings) {
-        merge_segments(&due, state, catalog)?;
-        return Ok(true);
+    let due = due_segments(state, settings, setbacks);
+    if due.is_empty() {
+        return Ok(false);
     }
-    Ok(false)
+    merge_segments(&due, state, catalog, setbacks)?;
+    Ok(true)
 }
 
-/// Of the newest runs so many that those alike in size are together; all of one size class or smaller, so that each
-/// entry is written once per class.
+/// Of the newest runs so many that they make one of a larger size class than each of them: so each entry is written
+/// once per class. If these are very many, the oldest of them.
 fn due_runs(oldest_first: &[Arc<Run>]) -> Option<&[Arc<Run>]> {
     let class = |run: &Arc<Run>| class_of(run.meta().entries, RUN_FAN_IN);
     let largest = oldest_first.iter().map(class).max()?;
@@ -47,7 +107,9 @@ fn due_runs(oldest_first: &[Arc<Run>]) -> Option<&[Arc<Run>]> {
             .take_while(|run| class(run) <= up_to)
             .count();
         let due = oldest_first.get(oldest_first.len() - newest..)?;
-        (newest >= RUN_FAN_IN).then_some(due)
+        let entries = due.iter().map(|run| run.meta().entries).sum();
+        let is_due = newest >= RUN_FAN_IN && class_of(entries, RUN_FAN_IN) > up_to;
+        due.get(..newest.min(RUNS_MAX)).filter(|_| is_due)
     })
 }
 
@@ -73,12 +135,15 @@ fn merge_runs(
         }
         is_kept
     };
-    let meta = catalog.write_run(entries, |into| runs::merge(oldest_first, keep, into))?;
-    let path = catalog.run_path(meta.number);
-    let opened = catalog.open_run(&meta);
-    let opened = opened.inspect_err(|_| catalog.discard([path.clone()]))?;
+    let mut draft = catalog.draft();
+    let go_on = || catalog.check_open();
+    let meta = catalog.write_run(&mut draft, entries, |into| {
+        runs::merge(oldest_first, keep, &go_on, into)
+    })?;
+    let opened = catalog.open_run(&meta)?;
     let merged: Vec<u64> = oldest_first.iter().map(|run| run.meta().number).collect();
-    let committed = catalog.commit(
+    catalog.commit(
+        draft,
         |manifest| {
             for organization in &forgets {
                 if let Some(meta) = organization_mut(manifest, *organization) {
@@ -96,14 +161,12 @@ fn merge_runs(
                     }
                 })
                 .collect();
+            let paths = merged.iter().map(|number| catalog.run_path(*number));
+            Some(paths.collect())
         },
         || state.replace_runs(&merged, &opened),
-        || {
-            let paths = merged.iter().map(|number| catalog.run_path(*number));
-            paths.collect()
-        },
-    );
-    committed.inspect_err(|_| catalog.discard([path]))
+    )?;
+    Ok(())
 }
 
 /// Of organizations that forget ids: see [`crate::manifest::OrganizationMeta::forgotten_below`]. Only what is committed,
@@ -127,11 +190,31 @@ struct Due {
     retired: Option<Arc<RoaringTreemap>>,
 }
 
-/// Rows that count no more, of a hundred of a partition, from which on its segments are written anew: readers other
-/// than the engine do not know of them.
+impl Due {
+    fn job(&self) -> Job {
+        Job::Segments(self.organization, self.partition)
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let metas = self.segments.iter().map(|segment| segment.meta());
+        metas.map(|meta| meta.number).collect()
+    }
+}
+
+/// Rows that count no more, of a hundred of a segment, from which on it is written anew: readers other than the engine
+/// do not know of them.
 const RETIRED_PERCENT: u64 = 5;
 
-fn due_segments(state: &State, settings: &Settings) -> Option<Due> {
+/// Partitions that are merged together at most: each commit writes the whole manifest.
+const PARTITIONS_MAX: usize = 256;
+
+/// Segments that are merged into one at most, in times of the fan-in. After an outage there may be any number, and of
+/// each a page of every column is held.
+const INPUTS_PER_FAN_IN: usize = 4;
+
+fn due_segments(state: &State, settings: &Settings, setbacks: &Setbacks) -> Vec<Due> {
+    let mut all = Vec::new();
+    let mut rows = 0;
     for (id, organization) in state.all() {
         let organization = organization.read();
         let mut partitions: BTreeMap<Partition, Vec<&Arc<Segment>>> = BTreeMap::new();
@@ -142,62 +225,141 @@ fn due_segments(state: &State, settings: &Settings) -> Option<Due> {
                 .push(segment);
         }
         for (partition, segments) in partitions {
+            if setbacks.rests(Job::Segments(id, partition)) {
+                continue;
+            }
             let retired = organization.sealed.retired.rows(partition);
             let chosen = alike(&segments, settings)
-                .or_else(|| worn(&segments, retired.map_or(0, |rows| rows.len()), settings));
-            if let Some(segments) = chosen {
-                return Some(Due {
-                    organization: id,
-                    partition,
-                    segments,
-                    retired: retired.cloned(),
-                });
+                .or_else(|| worn(&segments, retired.map(AsRef::as_ref)?, settings));
+            let Some(segments) = chosen else {
+                continue;
+            };
+            rows += rows_of(&segments);
+            let is_enough = all.len() >= PARTITIONS_MAX || rows > settings.segment_max_rows;
+            if is_enough && !all.is_empty() {
+                return all;
+            }
+            all.push(Due {
+                organization: id,
+                partition,
+                segments,
+                retired: retired.cloned(),
+            });
+        }
+    }
+    all
+}
+
+/// The smallest segments, if so many are alike in size that they make one of a larger class: so each row is written
+/// once per class.
+fn alike(segments: &[&Arc<Segment>], settings: &Settings) -> Option<Vec<Arc<Segment>>> {
+    let fan_in = settings.merge_fan_in.max(2);
+    let class = |segment: &&Arc<Segment>| class_of(segment.meta().rows, fan_in);
+    let mut smallest = segments.to_vec();
+    smallest.sort_by_key(|segment| segment.meta().rows);
+    let classes: BTreeSet<u32> = smallest.iter().map(class).collect();
+    let due = classes.into_iter().find_map(|up_to| {
+        let count = smallest.partition_point(|segment| class(segment) <= up_to);
+        let due = smallest.get(..count)?;
+        let rows = due.iter().map(|segment| segment.meta().rows).sum();
+        (count >= fan_in && class_of(rows, fan_in) > up_to).then_some(due)
+    })?;
+    let fitting = fitting(due, settings);
+    (fitting.len() >= fan_in).then_some(fitting)
+}
+
+/// Segments of which too many rows count no more without their saying so, the worst first.
+fn worn(
+    segments: &[&Arc<Segment>],
+    retired: &RoaringTreemap,
+    settings: &Settings,
+) -> Option<Vec<Arc<Segment>>> {
+    let worn = segments.iter().filter_map(|segment| {
+        let meta = segment.meta();
+        // Other segments may have some of these.
+        let retired = retired.range_cardinality(meta.sequence_min..=meta.sequence_max);
+        let percent = retired.saturating_mul(100) / meta.rows.max(1);
+        (percent >= RETIRED_PERCENT).then_some((Reverse(percent), *segment))
+    });
+    let mut worn: Vec<_> = worn.collect();
+    worn.sort_by_key(|(percent, _)| *percent);
+    let worn: Vec<_> = worn.into_iter().map(|(_, segment)| segment).collect();
+    (!worn.is_empty()).then(|| fitting(&worn, settings))
+}
+
+/// The first, and as many of those after it as one segment has room for and one merge is to read.
+fn fitting(segments: &[&Arc<Segment>], settings: &Settings) -> Vec<Arc<Segment>> {
+    let inputs_max = settings
+        .merge_fan_in
+        .max(2)
+        .saturating_mul(INPUTS_PER_FAN_IN);
+    let mut rows = 0_u64;
+    let fitting = segments.iter().enumerate().take_while(|(place, segment)| {
+        rows = rows.saturating_add(segment.meta().rows);
+        *place == 0 || (*place < inputs_max && rows <= settings.segment_max_rows)
+    });
+    fitting.map(|(_, segment)| Arc::clone(segment)).collect()
+}
+
+fn rows_of(segments: &[Arc<Segment>]) -> u64 {
+    segments.iter().map(|segment| segment.meta().rows).sum()
+}
+
+/// What became of the segments of one partition.
+struct Merged<'a> {
+    due: &'a Due,
+    meta: SegmentMeta,
+    opened: Arc<Segment>,
+    /// Of what was retired, the rows of these segments: the new one knows by itself.
+    known: RoaringTreemap,
+}
+
+/// Merges partition by partition, up to one that fails, and then commits what there is.
+fn merge_segments(
+    all: &[Due],
+    state: &State,
+    catalog: &Catalog,
+    setbacks: &mut Setbacks,
+) -> Result<(), MaintenanceError> {
+    let directories = Directories::below(catalog.disk.as_ref(), &catalog.directory);
+    let mut draft = catalog.draft();
+    let mut merged = Vec::new();
+    let mut failure = None;
+    for due in all {
+        setbacks.begin(due.job());
+        match merge_partition(due, &mut draft, &directories, catalog) {
+            Ok(one) => merged.push(one),
+            Err(error) => {
+                failure = Some(error);
+                break;
             }
         }
     }
-    None
-}
-
-/// The smallest segments that are alike in size, if there are enough of them.
-fn alike(segments: &[&Arc<Segment>], settings: &Settings) -> Option<Vec<Arc<Segment>>> {
-    let mut by_class: BTreeMap<u32, Vec<&Arc<Segment>>> = BTreeMap::new();
-    for segment in segments {
-        let class = class_of(segment.meta().rows, settings.merge_fan_in);
-        by_class.entry(class).or_default().push(segment);
+    if !merged.is_empty() {
+        commit_segments(&merged, draft, state, catalog)?;
     }
-    let mut small = Vec::new();
-    for (_, alike) in by_class {
-        small.extend(alike);
-        let rows: u64 = small.iter().map(|segment| segment.meta().rows).sum();
-        if small.len() >= settings.merge_fan_in.max(2) && rows <= settings.segment_max_rows {
-            return Some(small.into_iter().cloned().collect());
+    for one in &merged {
+        // One segment that found nothing retired in it is what it was before, and would be due again at once.
+        if one.due.segments.len() > 1 || !one.known.is_empty() {
+            setbacks.end(one.due.job());
         }
     }
-    None
+    failure.map_or(Ok(()), Err)
 }
 
-/// All segments, if too many of their rows count no more without their saying so.
-fn worn(
-    segments: &[&Arc<Segment>],
-    retired: u64,
-    settings: &Settings,
-) -> Option<Vec<Arc<Segment>>> {
-    let rows: u64 = segments.iter().map(|segment| segment.meta().rows).sum();
-    let is_worn =
-        retired > 0 && retired.saturating_mul(100) >= rows.saturating_mul(RETIRED_PERCENT);
-    (is_worn && rows <= settings.segment_max_rows)
-        .then(|| segments.iter().map(|segment| Arc::clone(segment)).collect())
-}
-
-fn merge_segments(due: &Due, state: &State, catalog: &Catalog) -> Result<(), MaintenanceError> {
+fn merge_partition<'a>(
+    due: &'a Due,
+    draft: &mut Draft<'_>,
+    directories: &Directories<'_>,
+    catalog: &Catalog,
+) -> Result<Merged<'a>, MaintenanceError> {
     let number = catalog.new_file();
     let path = SegmentPath {
         organization: due.organization,
         partition: due.partition,
         number,
     };
-    let path = catalog.directory.join(path.relative());
-    // Of what is retired, the rows of these segments: they will know by themselves.
+    draft.add(catalog.directory.join(path.relative()));
     let known = RefCell::new(RoaringTreemap::new());
     let is_retired = |sequence| {
         let retired = due
@@ -209,73 +371,79 @@ fn merge_segments(due: &Due, state: &State, catalog: &Catalog) -> Result<(), Mai
         }
         retired
     };
-    let written = segment::merge::merge(
-        catalog.disk.as_ref(),
-        &catalog.directory,
-        number,
-        &due.segments,
-        &is_retired,
-    );
-    let written = written.and_then(|meta| Ok((catalog.open_segment(meta.clone())?, meta)));
-    let (opened, meta) = written.inspect_err(|_| catalog.discard([path.clone()]))?;
-    let merged: Vec<u64> = due
-        .segments
-        .iter()
-        .map(|segment| segment.meta().number)
-        .collect();
-    let known = known.into_inner();
-    let Some(organization) = state.organization(due.organization) else {
-        return Ok(());
+    let ask = Ask {
+        is_retired: &is_retired,
+        go_on: &|| catalog.check_open(),
     };
-    let gone = Cell::new(false);
-    let committed = catalog.commit(
+    let meta = segment::merge::merge(directories, number, &due.segments, &ask)?;
+    let opened = catalog.open_segment(meta.clone())?;
+    Ok(Merged {
+        due,
+        meta,
+        opened,
+        known: known.into_inner(),
+    })
+}
+
+fn commit_segments(
+    merged: &[Merged<'_>],
+    draft: Draft<'_>,
+    state: &State,
+    catalog: &Catalog,
+) -> Result<(), MaintenanceError> {
+    // The meters' retention may have dropped some months meanwhile.
+    let there = RefCell::new(Vec::new());
+    let installed = catalog.commit(
+        draft,
         |manifest| {
-            let Some(organization) = organization_mut(manifest, due.organization) else {
-                return;
-            };
-            let is_there = |number: &u64| {
-                organization
-                    .segments
-                    .iter()
-                    .any(|meta| meta.number == *number)
-            };
-            // The meter's retention may have dropped the month meanwhile.
-            gone.set(!merged.iter().all(is_there));
-            if gone.get() {
-                return;
-            }
-            organization
-                .segments
-                .retain(|meta| !merged.contains(&meta.number));
-            organization.segments.push(meta);
-            for (partition, rows) in &mut organization.retired {
-                if *partition == due.partition {
-                    *rows -= &known;
+            let mut obsolete = Vec::new();
+            for one in merged {
+                if replace_in_manifest(manifest, one) {
+                    let metas = one.due.segments.iter().map(|segment| segment.meta());
+                    obsolete.extend(metas.map(|meta| catalog.segment_path(meta)));
+                    there.borrow_mut().push(one);
+                } else {
+                    obsolete.push(catalog.segment_path(&one.meta));
                 }
             }
-            organization.retired.retain(|(_, rows)| !rows.is_empty());
+            (!there.borrow().is_empty()).then_some(obsolete)
         },
         || {
-            if !gone.get() {
+            for one in there.borrow().iter() {
+                let Some(organization) = state.organization(one.due.organization) else {
+                    continue;
+                };
                 let mut organization = organization.write();
-                organization.sealed.remove(due.partition, &merged);
-                organization.sealed.add(opened);
-                organization.sealed.retired.remove(due.partition, &known);
+                let sealed = &mut organization.sealed;
+                sealed.remove(one.due.partition, &one.due.numbers());
+                sealed.add(Arc::clone(&one.opened));
+                sealed.retired.remove(one.due.partition, &one.known);
             }
-        },
-        || {
-            if gone.get() {
-                // Whoever dropped the month removed them.
-                return Vec::new();
-            }
-            let metas = due.segments.iter().map(|segment| segment.meta());
-            metas.map(|meta| catalog.segment_path(meta)).collect()
         },
     );
-    if committed.is_err() || gone.get() {
-        catalog.discard([path]);
+    installed.map(drop)
+}
+
+/// Whether the segments that were merged were still there.
+fn replace_in_manifest(manifest: &mut Manifest, one: &Merged<'_>) -> bool {
+    let Some(organization) = organization_mut(manifest, one.due.organization) else {
+        return false;
+    };
+    let merged = one.due.numbers();
+    let segments = &mut organization.segments;
+    let is_there = |number: &u64| segments.iter().any(|meta| meta.number == *number);
+    if !merged.iter().all(is_there) {
+        return false;
     }
-    committed
+    segments.retain(|meta| !merged.contains(&meta.number));
+    segments.push(one.meta.clone());
+    for (partition, rows) in &mut organization.retired {
+        if *partition == one.due.partition {
+            *rows -= &one.known;
+        }
+    }
+    organization.retired.retain(|(_, rows)| !rows.is_empty());
+    true
 }
 
 /// Drops the months of a meter that end before a time. Answers how many rows that were.
@@ -300,25 +468,27 @@ pub(crate) fn expire(
         return Ok(0);
     }
     let dropped = RefCell::new(Vec::new());
+    // Let go of without a lock: whoever does that last removes the files.
+    let mut closing = Vec::new();
     catalog.commit(
+        catalog.draft(),
         |manifest| {
             let next_sequence = manifest.next_sequence;
-            let Some(meta) = organization_mut(manifest, organization) else {
-                return;
-            };
+            let meta = organization_mut(manifest, organization)?;
             let (gone, kept): (Vec<_>, _) = (std::mem::take(&mut meta.segments).into_iter())
                 .partition(|segment| is_old(segment.partition));
             meta.segments = kept;
             // Others may have been sealed since they were looked for.
-            let Some(newest) = gone.iter().map(|segment| segment.partition).max() else {
-                return;
-            };
+            let newest = gone.iter().map(|segment| segment.partition).max()?;
             meta.retired.retain(|(partition, _)| !is_old(*partition));
             note_dropped(&mut meta.dropped, newest, next_sequence);
+            let paths = gone.iter().map(|meta| catalog.segment_path(meta)).collect();
             *dropped.borrow_mut() = gone;
+            Some(paths)
         },
         || {
             let mut held = held.write();
+            closing.extend(held.sealed.segments(meter).iter().cloned());
             let before = held.current(meter);
             for segment in dropped.borrow().iter() {
                 held.sealed.remove(segment.partition, &[segment.number]);
@@ -330,12 +500,8 @@ pub(crate) fn expire(
             let less = |count: u64| -i64::try_from(count).unwrap_or(0);
             state.totals.add(less(gone), less(versions), 0);
         },
-        || {
-            let dropped = dropped.borrow();
-            let paths = dropped.iter().map(|meta| catalog.segment_path(meta));
-            paths.collect()
-        },
     )?;
+    drop(closing);
     Ok(dropped.into_inner().iter().map(|meta| meta.rows).sum())
 }
 

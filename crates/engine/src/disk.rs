@@ -1,9 +1,11 @@
 //! The disk as the engine sees it: a few operations, each of which a test can make fail.
 
+use hashbrown::HashSet;
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file system. What is written is safe from a power cut only once it is synced, and a new file only once its
@@ -85,18 +87,54 @@ pub(crate) fn create_directories(disk: &dyn Disk, path: &Path) -> io::Result<()>
     }
 }
 
-/// The same below a directory that is there and durable.
-pub(crate) fn create_directories_below(
-    disk: &dyn Disk,
-    durable: &Path,
-    path: &Path,
-) -> io::Result<()> {
-    let Some(parent) = parent_of(path).filter(|_| path != durable) else {
-        return Ok(());
-    };
-    create_directories_below(disk, durable, parent)?;
-    create_directory(disk, path)?;
-    disk.sync_directory(parent)
+/// The same below a directory that is there and durable, for many files one after the other: each is made and synced
+/// once.
+#[derive(Debug)]
+pub(crate) struct Directories<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) root: &'a Path,
+    durable: RefCell<HashSet<PathBuf>>,
+}
+
+impl<'a> Directories<'a> {
+    pub(crate) fn below(disk: &'a dyn Disk, root: &'a Path) -> Self {
+        Self {
+            disk,
+            root,
+            durable: RefCell::default(),
+        }
+    }
+
+    /// A new, empty file in a directory below.
+    pub(crate) fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let Some(parent) = parent_of(path) else {
+            return self.disk.create(path);
+        };
+        self.create(parent)?;
+        match self.disk.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Whoever removed the last file in it took the directory along, before the new one was there.
+                self.durable.borrow_mut().remove(parent);
+                self.create(parent)?;
+                self.disk.create(path)
+            }
+            other => other,
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = parent_of(path).filter(|_| path != self.root) else {
+            return Ok(());
+        };
+        if self.durable.borrow().contains(path) {
+            return Ok(());
+        }
+        self.create(parent)?;
+        create_directory(self.disk, path)?;
+        self.disk.sync_directory(parent)?;
+        self.durable.borrow_mut().insert(path.to_owned());
+        Ok(())
+    }
 }
 
 /// Whether it was not there.
@@ -338,6 +376,25 @@ mod tests {
         disk.remove(&one).unwrap();
         disk.remove_directory(&directory).unwrap();
         assert!(disk.list(&root.join("a")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn directories_are_made_once_and_again_if_they_went() {
+        let disk = SimulatedDisk::new();
+        let root = Path::new("data");
+        create_directories(&disk, root).unwrap();
+        let directories = Directories::below(&disk, root);
+        let file = |name: &str| root.join("meter/month").join(name);
+        directories.create_file(&file("one")).unwrap();
+        let steps = disk.steps();
+        directories.create_file(&file("two")).unwrap();
+        assert_eq!(disk.steps(), steps + 1);
+        for name in ["one", "two"] {
+            disk.remove(&file(name)).unwrap();
+        }
+        disk.remove_directory(&root.join("meter/month")).unwrap();
+        directories.create_file(&file("three")).unwrap();
+        assert_eq!(disk.list(&root.join("meter/month")).unwrap(), ["three"]);
     }
 
     #[test]

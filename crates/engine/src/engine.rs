@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -185,6 +186,7 @@ impl Engine {
             next_sequence: recovered.next_sequence,
             recent_rows: recovered.rows,
             recent_bytes: recovered.bytes,
+            recent_partitions: recovered.partitions,
             frozen_bytes: 0,
             crowded: Cell::new(false),
             marks: recovered.marks,
@@ -387,7 +389,8 @@ impl Engine {
         self.state.set_id_window(organization, window);
     }
 
-    /// Does one merge of segments or of ids, if one is due; `false` if none is.
+    /// Merges ids, or segments of some partitions, if any are due; `false` if none are. What failed lately is not due for
+    /// a while, counted in calls.
     pub fn merge(&self) -> Result<bool, MaintenanceError> {
         self.keeper.merge()
     }
@@ -486,7 +489,8 @@ impl Engine {
         self.counters.writable.load(Ordering::Relaxed)
     }
 
-    /// Takes no more batches, finishes those that wait, and gives the directory back. Reads still answer.
+    /// Takes no more batches, finishes those that wait, breaks off seals and merges, and gives the directory back. Reads
+    /// still answer.
     pub fn close(&self) {
         self.queue.close();
         self.keeper.close();
@@ -533,7 +537,7 @@ fn open_sealed(
         }
         Err(error) => return Err(damaged("manifest")(&error)),
     };
-    let catalog = Catalog::new(Arc::clone(disk), directory, manifest);
+    let catalog = Catalog::new(disk, directory, manifest, settings.open_segments_max);
     let manifest = catalog.manifest();
     let mut runs = Vec::with_capacity(manifest.runs.len());
     for meta in &manifest.runs {

@@ -7,7 +7,7 @@ use crate::segment::read::{Range, Segment};
 use crate::state::Organization;
 use crate::stored::{current_places, scan_part, stored_row, whole};
 use crate::table::Chunk;
-use crate::texts::TextList;
+use crate::texts::{TextList, Texts};
 use meterd_model::{FieldName, Measurement, MeterId};
 use parking_lot::RwLock;
 use roaring::RoaringTreemap;
@@ -161,12 +161,12 @@ impl SegmentRows {
         let mut flow = ControlFlow::Continue(());
         for part in self.segment.parts(&range)? {
             // Texts are forgotten after each part, so that no more are held than one has.
-            let texts = RefCell::default();
+            let texts = RefCell::new(Texts::default());
             scan_part(
                 &self.segment,
                 &part,
                 &projection,
-                &texts,
+                &mut |_, text| texts.borrow_mut().number(text),
                 cancel,
                 &mut |rows| {
                     for place in current_places(rows) {

@@ -245,7 +245,7 @@ fn read_segment(bytes: &[u8]) {
         let everything = whole(segment.meta());
         for part in segment.parts(&Range::ALL).unwrap_or_default() {
             let mut take = |_: &_| ControlFlow::Continue(());
-            let _ = segment.scan(&part, &everything, &mut |_| 0, &mut take);
+            let _ = segment.scan(&part, &everything, &mut |_, _| 0, &mut take);
         }
     }
 }

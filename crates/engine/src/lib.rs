@@ -15,6 +15,7 @@ mod disk;
 mod encode;
 mod engine;
 mod export;
+mod files;
 mod fingerprint;
 mod freezer;
 #[cfg(feature = "testing")]

@@ -2,16 +2,15 @@
 
 use crate::memory::Memory;
 use crate::query::{Cancel, QueryError, QueryLimit, check, is_retired};
-use crate::segment::read::{Projection, Range, Segment};
+use crate::segment::read::{Projection, Range, Segment, SegmentRows};
 use crate::settings::Settings;
 use crate::state::Organization;
-use crate::stored::{current_places, rows_of, scan_segment};
+use crate::stored::{current_places, rows_of, scan_part};
 use crate::table::Chunk;
-use crate::texts::{TextNumber, Texts};
+use crate::texts::{NO_TEXT, TextNumber};
 use meterd_model::{Measurement, MeterId, Subject, Timestamp};
 use parking_lot::RwLock;
 use roaring::RoaringTreemap;
-use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
@@ -121,6 +120,9 @@ struct Found {
     place: usize,
 }
 
+/// The number of the subject that a listing asks for.
+const WANTED: TextNumber = 0;
+
 /// The newest so far.
 struct Newest {
     count: usize,
@@ -228,7 +230,6 @@ impl Plan {
             count,
             heap: BinaryHeap::new(),
         };
-        let texts = RefCell::default();
         let mut rows_seen = 0_u64;
         for (number, source) in self.sources.iter().enumerate() {
             if source.time_max() < newest.oldest() {
@@ -245,7 +246,6 @@ impl Plan {
                     self.search_segment(
                         (number, segment, retired),
                         &mut newest,
-                        &texts,
                         &mut rows_seen,
                         rows_max,
                         cancel,
@@ -292,15 +292,16 @@ impl Plan {
         &self,
         (number, segment, retired): (usize, &Segment, &[Arc<RoaringTreemap>]),
         newest: &mut Newest,
-        texts: &RefCell<Texts>,
         rows_seen: &mut u64,
         rows_max: u64,
         cancel: &Cancel,
     ) -> Result<(), QueryError> {
         let subjects = self.subject.as_ref().map(|subject| [subject.as_str()]);
-        let wanted = (subjects.iter().flatten())
-            .map(|subject| texts.borrow_mut().number(subject))
-            .next();
+        // Of all subjects only the one that is asked for gets a number.
+        let mut number_of = |_, text: &str| match &self.subject {
+            Some(subject) if subject.as_str() == text => WANTED,
+            _ => NO_TEXT,
+        };
         let range = Range {
             from: self.from.max(newest.oldest()),
             to: self.to.min(self.before.0.saturating_add(1)),
@@ -308,13 +309,13 @@ impl Plan {
             sequence: None,
         };
         let projection = Projection {
-            subjects: wanted.is_some(),
+            subjects: self.subject.is_some(),
             times: true,
             sequences: true,
             ..Projection::default()
         };
         let mut ended = Ok(());
-        scan_segment(segment, &range, &projection, texts, cancel, |rows| {
+        let mut take = |rows: &SegmentRows| {
             *rows_seen += u64::try_from(rows.len).unwrap_or(u64::MAX);
             ended = check_rows(*rows_seen, rows_max);
             if ended.is_err() {
@@ -327,7 +328,7 @@ impl Plan {
                     break;
                 };
                 let matches = self.lists(*time, *sequence)
-                    && wanted.is_none_or(|wanted| rows.subjects.get(place) == Some(&wanted))
+                    && (self.subject.is_none() || rows.subjects.get(place) == Some(&WANTED))
                     && !is_retired(retired, &rows.sequences, place);
                 if matches {
                     newest.push(Found {
@@ -339,7 +340,17 @@ impl Plan {
                 }
             }
             ControlFlow::Continue(())
-        })?;
+        };
+        for part in segment.parts(&range)? {
+            scan_part(
+                segment,
+                &part,
+                &projection,
+                &mut number_of,
+                cancel,
+                &mut take,
+            )?;
+        }
         ended
     }
 
@@ -375,16 +386,17 @@ impl Plan {
                 *slot = listed_row(memory, *table, chunk, found);
             }
         }
-        for (number, source) in self.sources.iter().enumerate() {
-            let Source::Segment { segment, .. } = source else {
+        let mut by_source: Vec<(&Found, &mut Option<Listed>)> =
+            page.iter().zip(&mut listed).collect();
+        by_source.sort_unstable_by_key(|(found, _)| (found.source, found.sequence));
+        for here in by_source.chunk_by_mut(|(a, _), (b, _)| a.source == b.source) {
+            let source = here.first().map(|(found, _)| found.source);
+            let source = source.and_then(|source| self.sources.get(source));
+            let Some(Source::Segment { segment, .. }) = source else {
                 continue;
             };
-            let mut here: Vec<&Found> = (page.iter())
-                .filter(|found| found.source == number)
-                .collect();
-            here.sort_unstable_by_key(|found| found.sequence);
-            let sequences: Vec<u64> = here.iter().map(|found| found.sequence).collect();
-            let times = here.iter().map(|found| found.time);
+            let sequences: Vec<u64> = here.iter().map(|(found, _)| found.sequence).collect();
+            let times = here.iter().map(|(found, _)| found.time);
             let (Some(first), Some(last)) = (times.clone().min(), times.max()) else {
                 continue;
             };
@@ -395,12 +407,11 @@ impl Plan {
                 sequence: None,
             };
             for row in rows_of(segment, &range, &sequences, cancel)? {
-                let place = page.iter().position(|found| found.sequence == row.sequence);
-                if let (Some(slot), Some(measurement)) = (
-                    place.and_then(|place| listed.get_mut(place)),
-                    row.measurement,
-                ) {
-                    *slot = Some(Listed {
+                let place = sequences.binary_search(&row.sequence).ok();
+                if let (Some((_, slot)), Some(measurement)) =
+                    (place.and_then(|place| here.get_mut(place)), row.measurement)
+                {
+                    **slot = Some(Listed {
                         sequence: row.sequence,
                         received: row.received,
                         measurement,

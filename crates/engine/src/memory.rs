@@ -10,10 +10,11 @@ use crate::runs::IdHash;
 use crate::table::{NewRow, RowPlace, Rows, Table};
 use crate::texts::{TextList, Texts, length};
 use crate::trace::Action;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use meterd_model::{
     AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, Subject, Timestamp,
 };
+use std::ops::Range;
 
 /// About what an event may take beyond [`crate::log::record::measurement_bytes_max`], or beyond an id that is voided.
 pub(crate) const EVENT_BYTES_MAX: u64 = ID_BYTES + VOID_BYTES + LINK_BYTES + HISTORY_BYTES;
@@ -48,6 +49,10 @@ pub(crate) struct Memory {
     pub(crate) forgets: bool,
     /// Without the texts.
     bytes: u64,
+    /// Those that have something here.
+    partitions: HashSet<Partition>,
+    /// The one that a row was added to last, and the times of its month.
+    last_partition: Option<(MeterId, Range<i64>)>,
 }
 
 /// What an id had before a version was stored under it.
@@ -139,6 +144,11 @@ impl Memory {
         self.bytes + self.texts.bytes()
     }
 
+    /// How many segments it would be sealed to: each is a file, which takes its time whatever is in it.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
     pub(crate) fn known(&self, hash: IdHash) -> Option<Known> {
         self.known_of(self.ids.entry(self.ids.find(hash)?)?)
     }
@@ -213,6 +223,7 @@ impl Memory {
         };
         let number = self.note(known, id, entry, stamp, Action::Voided);
         self.bytes += VOID_BYTES;
+        self.partitions.insert(voided.newest.partition);
         self.voids.push(VoidRow {
             id: number,
             stamp,
@@ -382,6 +393,7 @@ impl Memory {
         self.bytes += ROW_BYTES
             + wide(measurement.values.len()) * VALUE_BYTES
             + wide(measurement.attributes.len()) * ATTRIBUTE_BYTES;
+        self.note_partition(measurement.meter, measurement.time);
         let texts = &mut self.texts;
         let Some(table) = self.tables.get_mut(number as usize) else {
             return RowPlace {
@@ -409,6 +421,16 @@ impl Memory {
             cells.attribute(name, texts.number(text.as_str()));
         }
         place
+    }
+
+    fn note_partition(&mut self, meter: MeterId, time: Timestamp) {
+        let is_last = (self.last_partition.as_ref())
+            .is_some_and(|(last, times)| *last == meter && times.contains(&time.micros()));
+        if !is_last {
+            let month = Month::of(time);
+            self.partitions.insert(Partition { meter, month });
+            self.last_partition = Some((meter, month.start_micros()..month.end_micros()));
+        }
     }
 
     fn table_number(&mut self, meter: MeterId) -> u32 {

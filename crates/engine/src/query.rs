@@ -165,6 +165,8 @@ pub enum QueryLimit {
     Groups(usize),
     #[error("more than {0} distinct values")]
     Unique(usize),
+    #[error("more than {0} distinct texts")]
+    Texts(usize),
 }
 
 /// Lets another thread end a query.

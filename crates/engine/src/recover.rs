@@ -44,6 +44,8 @@ pub(crate) struct Recovered {
     pub(crate) rows: u64,
     /// About how much memory they take.
     pub(crate) bytes: u64,
+    /// The segments that it would be sealed to.
+    pub(crate) partitions: usize,
     pub(crate) marks: Marks,
     pub(crate) end: LogEnd,
 }
@@ -70,6 +72,7 @@ pub(crate) fn recover(
             next_sequence: manifest.next_sequence,
             rows: 0,
             bytes: 0,
+            partitions: 0,
             marks: Marks::new(manifest.marks.clone()),
             end: LogEnd::before(first),
         },
@@ -101,8 +104,11 @@ pub(crate) fn recover(
         log_end.durable = end.durable;
         log_end.total_bytes += end.good;
     }
-    let memories = state.all().into_iter();
-    replay.recovered.bytes = memories.map(|(_, held)| held.read().recent.bytes()).sum();
+    for (_, organization) in state.all() {
+        let organization = organization.read();
+        replay.recovered.bytes += organization.recent.bytes();
+        replay.recovered.partitions += organization.recent.partitions();
+    }
     Ok(replay.recovered)
 }
 

@@ -1,6 +1,7 @@
 //! Sealing: what was set aside in memory becomes segments and a run of ids on disk, and its log is removed.
 
-use crate::catalog::{Catalog, MaintenanceError, organization_mut};
+use crate::catalog::{Catalog, Draft, MaintenanceError, organization_mut};
+use crate::disk::Directories;
 use crate::freezer::Frozen;
 use crate::log::frame::FileNumber;
 use crate::manifest::Manifest;
@@ -19,6 +20,7 @@ use meterd_model::{FieldName, MeterId, OrganizationId, Timestamp};
 use parking_lot::RwLock;
 use roaring::RoaringTreemap;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 /// One organization's memory that was set aside.
@@ -45,49 +47,51 @@ pub(crate) fn seal(state: &State, catalog: &Catalog) -> Result<(), MaintenanceEr
             })
         })
         .collect();
-    let mut run = None;
-    let sealed = write_all(&mut all, &mut run, catalog)
-        .and_then(|()| commit(&all, run.as_ref(), &frozen, state, catalog));
-    if let Err(error) = sealed {
-        let segments = all.iter().flat_map(|one| &one.segments);
-        let segments = segments.map(|meta| catalog.segment_path(meta));
-        let runs = run.iter().map(|run| catalog.run_path(run.number));
-        catalog.discard(segments.chain(runs));
-        return Err(error);
-    }
+    let mut draft = catalog.draft();
+    let run = write_all(&mut all, &mut draft, catalog)?;
+    commit(&all, run.as_ref(), draft, &frozen, state, catalog)?;
     state.freezer.release();
     Ok(())
 }
 
 fn write_all(
     all: &mut [Sealing],
-    run: &mut Option<RunMeta>,
+    draft: &mut Draft<'_>,
     catalog: &Catalog,
-) -> Result<(), MaintenanceError> {
+) -> Result<Option<RunMeta>, MaintenanceError> {
+    let directories = Directories::below(catalog.disk.as_ref(), &catalog.directory);
     for one in all.iter_mut() {
-        write_segments(one, catalog)?;
+        write_segments(one, draft, &directories, catalog)?;
     }
     let ids: usize = all.iter().map(|one| one.memory.ids.len()).sum();
     if ids == 0 {
-        return Ok(());
+        return Ok(None);
     }
-    let written = catalog.write_run(u64::try_from(ids).unwrap_or(u64::MAX), |mut writer| {
+    let ids_wide = u64::try_from(ids).unwrap_or(u64::MAX);
+    let written = catalog.write_run(draft, ids_wide, |mut writer| {
         for one in all.iter() {
-            for entry in run_entries(one.id, &one.memory) {
-                writer.push(&entry)?;
+            for (place, entry) in run_entries(one.id, &one.memory).iter().enumerate() {
+                if place.is_multiple_of(STEP_ROWS) {
+                    catalog.check_open()?;
+                }
+                writer.push(entry)?;
             }
         }
         Ok(writer.finish()?)
     })?;
     // The log that has all of them is removed next.
     let is_whole = usize::try_from(written.entries) == Ok(ids);
-    *run = Some(written);
-    ensure(is_whole, "not all ids in memory could be sealed")
+    ensure(is_whole, "not all ids in memory could be sealed")?;
+    Ok(Some(written))
 }
+
+/// Rows or ids that are written between two questions of whether to go on.
+const STEP_ROWS: usize = 4_096;
 
 fn commit(
     all: &[Sealing],
     run: Option<&RunMeta>,
+    draft: Draft<'_>,
     frozen: &Frozen,
     state: &State,
     catalog: &Catalog,
@@ -101,6 +105,7 @@ fn commit(
     let opened_run = run.map(|run| catalog.open_run(run)).transpose()?;
     let first_log = catalog.first_log();
     catalog.commit(
+        draft,
         |manifest| {
             manifest.first_log = frozen.first_log.0;
             manifest.next_sequence = frozen.next_sequence;
@@ -114,14 +119,13 @@ fn commit(
                     meta.forgotten_below = *below;
                 }
             }
-        },
-        || install(all, opened, opened_run, state),
-        || {
             let old_logs = first_log..frozen.first_log.0;
             let paths = old_logs.map(|number| catalog.log_path(FileNumber(number)));
-            paths.collect()
+            Some(paths.collect())
         },
-    )
+        || install(all, opened, opened_run, state),
+    )?;
+    Ok(())
 }
 
 fn install(
@@ -212,7 +216,12 @@ struct Place {
     row: u32,
 }
 
-fn write_segments(one: &mut Sealing, catalog: &Catalog) -> Result<(), MaintenanceError> {
+fn write_segments(
+    one: &mut Sealing,
+    draft: &mut Draft<'_>,
+    directories: &Directories<'_>,
+    catalog: &Catalog,
+) -> Result<(), MaintenanceError> {
     let memory = Arc::clone(&one.memory);
     let mut voids: BTreeMap<MeterId, Vec<(u32, &VoidRow)>> = BTreeMap::new();
     for (index, void) in (0..).zip(memory.voids()) {
@@ -229,9 +238,11 @@ fn write_segments(one: &mut Sealing, catalog: &Catalog) -> Result<(), Maintenanc
     for meter in voids.keys() {
         tables.entry(*meter).or_insert(&empty);
     }
+    let mut ranks = vec![0; memory.texts.len()];
     for (meter, table) in tables {
         let voids = voids.get(&meter).map_or(&[][..], Vec::as_slice);
-        let places = places(&memory, table, voids);
+        rank(&memory, table, &mut ranks);
+        let places = places(table, voids, &ranks);
         for places in places.chunk_by(|a, b| a.month == b.month) {
             let Some(month) = places.first().map(|place| place.month) else {
                 continue;
@@ -241,7 +252,9 @@ fn write_segments(one: &mut Sealing, catalog: &Catalog) -> Result<(), Maintenanc
                 partition: Partition { meter, month },
                 number: catalog.new_file(),
             };
-            let written = write_segment(&memory, table, places, path, catalog);
+            draft.add(directories.root.join(path.relative()));
+            let go_on = || catalog.check_open();
+            let written = write_segment(&memory, table, places, path, directories, &go_on);
             let written = written.map_err(MaintenanceError::io("write a segment"))?;
             let is_whole = usize::try_from(written.rows) == Ok(places.len());
             one.segments.push(written);
@@ -251,8 +264,7 @@ fn write_segments(one: &mut Sealing, catalog: &Catalog) -> Result<(), Maintenanc
     Ok(())
 }
 
-fn places(memory: &Memory, table: &Table, voids: &[(u32, &VoidRow)]) -> Vec<Place> {
-    let ranks = ranks(memory, table);
+fn places(table: &Table, voids: &[(u32, &VoidRow)], ranks: &[u32]) -> Vec<Place> {
     let count = usize::try_from(table.rows()).unwrap_or(0) + voids.len();
     let mut places = Vec::with_capacity(count);
     places.extend(voids.iter().map(|(index, void)| Place {
@@ -287,21 +299,20 @@ fn places(memory: &Memory, table: &Table, voids: &[(u32, &VoidRow)]) -> Vec<Plac
     places
 }
 
-/// By text number: the place of the table's subjects in their order.
-fn ranks(memory: &Memory, table: &Table) -> Vec<u32> {
+/// Notes by text number the place of the table's subjects in their order. Of other texts it says nothing: a memory has
+/// many tables, and more texts than any of them.
+fn rank(memory: &Memory, table: &Table, ranks: &mut [u32]) {
     let chunks = table.chunks().iter();
     let used: HashSet<TextNumber> = chunks
         .flat_map(|chunk| chunk.rows.subjects.iter().copied())
         .collect();
     let mut used: Vec<TextNumber> = used.into_iter().collect();
     used.sort_unstable_by_key(|number| memory.texts.get(*number));
-    let mut ranks = vec![0; memory.texts.len()];
     for (rank, number) in (0..).zip(used) {
         if let Some(slot) = ranks.get_mut(number as usize) {
             *slot = rank;
         }
     }
-    ranks
 }
 
 fn write_segment(
@@ -309,23 +320,22 @@ fn write_segment(
     table: &Table,
     places: &[Place],
     path: SegmentPath,
-    catalog: &Catalog,
-) -> std::io::Result<SegmentMeta> {
+    directories: &Directories<'_>,
+    go_on: &dyn Fn() -> io::Result<()>,
+) -> io::Result<SegmentMeta> {
     let values = sorted(table.value_names());
     let attributes = sorted(table.attribute_names());
     let names = |sorted: &[(usize, &FieldName)]| -> Vec<FieldName> {
         sorted.iter().map(|(_, name)| (*name).clone()).collect()
     };
-    let mut writer = SegmentWriter::create(
-        catalog.disk.as_ref(),
-        &catalog.directory,
-        path,
-        &names(&values),
-        &names(&attributes),
-    )?;
+    let mut writer =
+        SegmentWriter::create(directories, path, &names(&values), &names(&attributes))?;
     let mut value_cells = Vec::new();
     let mut attribute_cells = Vec::new();
-    for place in places {
+    for (written, place) in places.iter().enumerate() {
+        if written.is_multiple_of(STEP_ROWS) {
+            go_on()?;
+        }
         if place.subject == 0 {
             let Some(row) = void_row(memory, place.row) else {
                 continue;

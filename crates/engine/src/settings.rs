@@ -59,6 +59,12 @@ pub struct Settings {
     /// About how many bytes of them there may be in memory, with those that are being sealed, and in what a start reads
     /// back from the log. Past it as past `memory_rows_max`.
     pub memory_bytes_max: u64,
+    /// Segments, over all organizations, that those in memory would become, from which on they are sealed: each is a
+    /// file, which takes its time whatever is in it.
+    pub seal_partitions: usize,
+    /// So many of them, beside those that are being sealed, and whatever would add a version is answered as past
+    /// `memory_rows_max`.
+    pub memory_partitions_max: usize,
     /// Most versions of measurements held. A batch that would add versions past it finds the engine full.
     pub versions_max: u64,
     /// Distinct subjects and attribute texts of one organization in memory from which on whatever would add a version
@@ -68,14 +74,18 @@ pub struct Settings {
     pub merge_fan_in: usize,
     /// Most rows of a segment that a merge writes.
     pub segment_max_rows: u64,
+    /// Most files of segments that are open at once, beside those that are being read.
+    pub open_segments_max: usize,
     /// Most threads that one query keeps busy.
     pub query_threads: usize,
     /// Most measurements one query or listing may look at.
     pub query_rows_max: u64,
     /// Most groups one query may build.
     pub query_groups_max: usize,
-    /// Most distinct values one query may collect for `unique`.
+    /// Most distinct values one query may collect for `unique`, those of each of its threads counted by themselves.
     pub query_unique_max: usize,
+    /// Most distinct texts that one query may hold of what it groups by or counts, counted likewise.
+    pub query_texts_max: usize,
     /// Most measurements on one page of a listing; a larger limit is lowered to it.
     pub list_limit_max: usize,
     /// Most ids, of all organizations, whose repeats are counted for the trace.
@@ -109,14 +119,18 @@ impl Default for Settings {
             seal_bytes: 512 << 20,
             memory_rows_max: 3_000_000,
             memory_bytes_max: 2 << 30,
+            seal_partitions: 4_096,
+            memory_partitions_max: 16_384,
             versions_max: 1_000_000_000_000,
             texts_max: 1_000_000_000,
             merge_fan_in: 8,
             segment_max_rows: 64_000_000,
+            open_segments_max: 512,
             query_threads: 4,
             query_rows_max: 1_000_000_000,
             query_groups_max: 1_000_000,
             query_unique_max: 10_000_000,
+            query_texts_max: 10_000_000,
             list_limit_max: 10_000,
             repeats_max: 1_000_000,
         }

@@ -3,7 +3,7 @@
 use crate::partition::Link;
 use crate::query::{Cancel, QueryError, check};
 use crate::segment::SegmentMeta;
-use crate::segment::read::{Part, Projection, Range, Segment, SegmentRows};
+use crate::segment::read::{Part, Projection, Range, Segment, SegmentRows, TextNumbers};
 use crate::texts::Texts;
 use crate::trace::Action;
 use meterd_model::{AttributeValue, Decimal, Measurement, MeasurementId, Subject, Timestamp};
@@ -54,41 +54,21 @@ pub(crate) fn whole(meta: &SegmentMeta) -> Projection {
     }
 }
 
-/// Scans the parts of a segment that may have rows of the range; `texts` are numbered in `take`'s last argument.
-pub(crate) fn scan_segment(
-    segment: &Segment,
-    range: &Range<'_>,
-    projection: &Projection,
-    texts: &RefCell<Texts>,
-    cancel: &Cancel,
-    mut take: impl FnMut(&SegmentRows) -> ControlFlow<()>,
-) -> Result<(), QueryError> {
-    for part in segment.parts(range)? {
-        scan_part(segment, &part, projection, texts, cancel, &mut take)?;
-    }
-    Ok(())
-}
-
 pub(crate) fn scan_part(
     segment: &Segment,
     part: &Part,
     projection: &Projection,
-    texts: &RefCell<Texts>,
+    texts: &mut TextNumbers<'_>,
     cancel: &Cancel,
     take: &mut dyn FnMut(&SegmentRows) -> ControlFlow<()>,
 ) -> Result<(), QueryError> {
     check(cancel)?;
-    let _ended_early = segment.scan(
-        part,
-        projection,
-        &mut |text| texts.borrow_mut().number(text),
-        &mut |rows| {
-            if cancel.is_cancelled() {
-                return ControlFlow::Break(());
-            }
-            take(rows)
-        },
-    )?;
+    let _ended_early = segment.scan(part, projection, texts, &mut |rows| {
+        if cancel.is_cancelled() {
+            return ControlFlow::Break(());
+        }
+        take(rows)
+    })?;
     check(cancel)
 }
 
@@ -140,12 +120,14 @@ fn rows_where(
     cancel: &Cancel,
     is_wanted: impl Fn(&SegmentRows, usize) -> bool,
 ) -> Result<Vec<StoredRow>, QueryError> {
-    let texts = RefCell::default();
     let wide = whole(segment.meta());
     let mut found = Vec::new();
     for part in segment.parts(range)? {
         let mut some = false;
-        scan_part(segment, &part, narrow, &texts, cancel, &mut |rows| {
+        // No more texts are held than one part has.
+        let texts = RefCell::new(Texts::default());
+        let mut number = |_, text: &str| texts.borrow_mut().number(text);
+        scan_part(segment, &part, narrow, &mut number, cancel, &mut |rows| {
             some |= (0..rows.len).any(|place| is_wanted(rows, place));
             if some {
                 ControlFlow::Break(())
@@ -154,7 +136,7 @@ fn rows_where(
             }
         })?;
         if some {
-            scan_part(segment, &part, &wide, &texts, cancel, &mut |rows| {
+            scan_part(segment, &part, &wide, &mut number, cancel, &mut |rows| {
                 let wanted = (0..rows.len).filter(|place| is_wanted(rows, *place));
                 let stored = wanted.filter_map(|place| {
                     stored_row(segment.meta(), &wide, rows, place, &texts.borrow())

@@ -8,7 +8,7 @@ use crate::log::reader::{ReadError, files, read_file};
 use crate::log::record::{Head, Record, RowKind, StoredRow};
 use crate::manifest::{Manifest, ManifestError};
 use crate::partition::{Link, Partition};
-use crate::runs::{IdHash, Merged, Run, RunError, RunMeta};
+use crate::runs::{IdHash, Merged, Run, RunEntry, RunError, RunMeta};
 use crate::segment::read::{Range, Segment};
 use crate::segment::{SegmentError, SegmentMeta};
 use crate::state::{RunSet, is_dropped};
@@ -201,7 +201,7 @@ pub fn verify(
     check.segments(disk, directory, &manifest, &mut |done| {
         progress(done, total);
     })?;
-    check.compare(&manifest)?;
+    check.compare()?;
     check.next_sequence = Some(manifest.next_sequence);
     let mut expected = FileNumber(manifest.first_log);
     for (number, length) in numbers.iter().zip(lengths) {
@@ -227,6 +227,8 @@ struct Check {
     forgetful: HashSet<OrganizationId>,
     /// See [`crate::manifest::OrganizationMeta::forgotten_below`].
     forgotten_below: HashMap<OrganizationId, u64>,
+    /// See [`crate::manifest::OrganizationMeta::dropped`].
+    dropped: HashMap<OrganizationId, Vec<(Partition, u64)>>,
     /// What counts by the segments, of all others.
     counted: Tally,
     /// What the log tells of its ids; of others, the runs know.
@@ -244,6 +246,7 @@ impl Default for Check {
             runs: RunSet::default(),
             forgetful: HashSet::new(),
             forgotten_below: HashMap::new(),
+            dropped: HashMap::new(),
             counted: Tally::default(),
             ids: HashMap::new(),
             next_sequence: None,
@@ -256,6 +259,8 @@ impl Default for Check {
 struct IdState {
     content: u64,
     voided: bool,
+    /// Neither voided nor dropped with its month.
+    counts: bool,
 }
 
 /// A set of things in constant space: how many, and the sum of their hashes. Sets with equal tallies are equal, but for
@@ -283,6 +288,12 @@ impl Tally {
         self.count += 1;
         self.sum = self.sum.wrapping_add(u128::from_le_bytes(half));
     }
+}
+
+/// Whether the newest version of an id counts.
+fn counts(dropped: &HashMap<OrganizationId, Vec<(Partition, u64)>>, entry: &RunEntry) -> bool {
+    let dropped = dropped.get(&entry.organization).map(Vec::as_slice);
+    !entry.voided && !is_dropped(dropped.unwrap_or_default(), entry.newest)
 }
 
 impl Check {
@@ -323,6 +334,7 @@ impl Check {
             if organization.forgets {
                 self.forgetful.insert(organization.organization);
             }
+            (self.dropped).insert(organization.organization, organization.dropped.clone());
             let mut retired: BTreeMap<Partition, RoaringTreemap> =
                 organization.retired.iter().cloned().collect();
             for meta in &organization.segments {
@@ -363,12 +375,13 @@ impl Check {
         let segment = Segment::open(disk, directory, meta.clone())?;
         segment.verify()?;
         let whole = whole(meta);
-        let texts = RefCell::new(Texts::default());
         for part in segment.parts(&Range::ALL)? {
+            // No more texts are held than one part has.
+            let texts = RefCell::new(Texts::default());
             let _ended_early = segment.scan(
                 &part,
                 &whole,
-                &mut |text| texts.borrow_mut().number(text),
+                &mut |_, text| texts.borrow_mut().number(text),
                 &mut |rows| {
                     let mut current = current_places(rows).peekable();
                     for place in 0..rows.len {
@@ -411,10 +424,7 @@ impl Check {
     }
 
     /// What counts by the ids must be what counts by the segments.
-    fn compare(&mut self, manifest: &Manifest) -> io::Result<()> {
-        let dropped: HashMap<OrganizationId, &[(Partition, u64)]> = (manifest.organizations.iter())
-            .map(|meta| (meta.organization, meta.dropped.as_slice()))
-            .collect();
+    fn compare(&mut self) -> io::Result<()> {
         let mut by_ids = Tally::default();
         for entry in Merged::new(&self.runs.runs) {
             let entry = match entry {
@@ -424,12 +434,8 @@ impl Check {
                 Err(RunError::Damaged { .. }) => return Ok(()),
             };
             // Ids outlive what the meter's retention dropped.
-            let dropped = dropped
-                .get(&entry.organization)
-                .copied()
-                .unwrap_or_default();
             let compares = !self.forgetful.contains(&entry.organization);
-            if compares && !entry.voided && !is_dropped(dropped, entry.newest) {
+            if compares && counts(&self.dropped, &entry) {
                 let print = Print {
                     hash: entry.hash,
                     content: entry.content,
@@ -508,7 +514,7 @@ impl Check {
 
     /// What is known of an id before a record of the log; a place to put what is known after it.
     fn state(&mut self, organization: OrganizationId, hash: IdHash) -> &mut Option<IdState> {
-        let runs = &self.runs;
+        let (runs, dropped) = (&self.runs, &self.dropped);
         let forgotten_below = self.forgotten_below.get(&organization).copied();
         self.ids.entry((organization, hash)).or_insert_with(|| {
             // A run that cannot be read was told of already.
@@ -517,6 +523,7 @@ impl Check {
             is_known.then_some(IdState {
                 content: entry.content,
                 voided: entry.voided,
+                counts: counts(dropped, &entry),
             })
         })
     }
@@ -530,11 +537,12 @@ impl Check {
         let state = IdState {
             content: print.content,
             voided: false,
+            counts: true,
         };
         let before = self.state(organization, print.hash).replace(state);
         let is_another = row.kind == RowKind::Forgotten;
         self.report.ids += u64::from(before.is_none() && !is_another);
-        let adds = is_another || before.is_none_or(|before| before.voided);
+        let adds = is_another || before.is_none_or(|before| !before.counts);
         self.report.measurements += u64::from(adds);
         let problem = match (row.kind, before) {
             (RowKind::New, None) | (RowKind::Forgotten, _) => None,
@@ -555,7 +563,8 @@ impl Check {
         match self.state(organization, hash) {
             Some(state) if !state.voided => {
                 state.voided = true;
-                self.report.measurements = self.report.measurements.saturating_sub(1);
+                let counted = u64::from(std::mem::take(&mut state.counts));
+                self.report.measurements = self.report.measurements.saturating_sub(counted);
             }
             _ => self.problem(Problem::VoidsNothing {
                 organization,

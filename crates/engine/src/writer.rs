@@ -45,6 +45,8 @@ pub(crate) struct Writer {
     pub(crate) recent_rows: u64,
     /// About how much memory they take.
     pub(crate) recent_bytes: u64,
+    /// The segments that they would be sealed to.
+    pub(crate) recent_partitions: usize,
     /// The same of what was frozen last, which counts until it is sealed.
     pub(crate) frozen_bytes: u64,
     /// A request was refused since memory has no room for it.
@@ -125,6 +127,7 @@ impl Writer {
         self.settings.sealing == Sealing::Background
             && (self.recent_rows >= self.settings.seal_rows
                 || self.recent_bytes >= self.settings.seal_bytes
+                || self.recent_partitions >= self.settings.seal_partitions
                 || self.crowded.get())
             && !self.state.freezer.is_busy()
     }
@@ -164,6 +167,7 @@ impl Writer {
             }
         }
         self.recent_rows = 0;
+        self.recent_partitions = 0;
         self.frozen_bytes = std::mem::take(&mut self.recent_bytes);
         self.crowded.set(false);
         self.state.freezer.hand_over(Frozen {
@@ -402,7 +406,8 @@ impl Writer {
         // A request that is larger than a bound still gets through when memory is empty.
         let is_crowded = texts >= settings.texts_max.min(Settings::TEXTS_LIMIT)
             || (room.recent_rows > 0 && room.recent_rows + rows > rows_max)
-            || (room.bytes > 0 && room.bytes + bytes > settings.memory_bytes_max);
+            || (room.bytes > 0 && room.bytes + bytes > settings.memory_bytes_max)
+            || self.recent_partitions >= settings.memory_partitions_max;
         if !is_crowded {
             return None;
         }
@@ -482,6 +487,7 @@ impl Writer {
         let organization = self.state.organization_or_new(batch.organization);
         let mut organization = organization.write();
         let bytes_before = organization.recent.bytes();
+        let partitions_before = organization.recent.partitions();
         let (mut more, mut versions, mut new_ids) = (0, 0, 0);
         let mut replaced = decided.replaced.iter();
         let mut forgotten = decided.forgotten.iter().peekable();
@@ -526,6 +532,7 @@ impl Writer {
             }
         }
         self.recent_bytes += organization.recent.bytes() - bytes_before;
+        self.recent_partitions += organization.recent.partitions() - partitions_before;
         organization.ids += new_ids;
         self.state.totals.add(more, versions, new_ids);
     }
@@ -542,6 +549,7 @@ impl Writer {
         };
         let mut organization = organization.write();
         let bytes_before = organization.recent.bytes();
+        let partitions_before = organization.recent.partitions();
         let rows = void.ids.iter().zip(hashes).zip(outcomes);
         let rows = rows.filter(|(_, outcome)| **outcome == VoidOutcome::Voided);
         for (((id, hash), _), stored) in rows.zip(voided) {
@@ -553,6 +561,7 @@ impl Writer {
             }
         }
         self.recent_bytes += organization.recent.bytes() - bytes_before;
+        self.recent_partitions += organization.recent.partitions() - partitions_before;
     }
 
     fn next_stamp(&mut self, received: Timestamp) -> Stamp {

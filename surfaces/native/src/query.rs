@@ -485,7 +485,7 @@ pub(crate) fn query_fault(error: QueryError) -> Fault {
             limit: QueryLimit::Rows(rows),
         } => rows,
         QueryError::TooExpensive {
-            limit: QueryLimit::Groups(rows) | QueryLimit::Unique(rows),
+            limit: QueryLimit::Groups(rows) | QueryLimit::Unique(rows) | QueryLimit::Texts(rows),
         } => rows as u64,
         // Names are resolved before, nobody is left to read the answer of a cancelled query, and what cannot be read
         // is for the operator.

@@ -5,7 +5,7 @@ use super::numbers::Numbers;
 use super::view::View;
 use super::{Aggregation, Function, GroupKey, Query, QueryError};
 use crate::memory::Memory;
-use crate::segment::read::{Projection, Segment};
+use crate::segment::read::{Projection, Segment, TextColumn};
 use crate::state::Organization;
 use crate::table::{Cells, Chunk};
 use crate::texts::{NO_TEXT, TextList, TextNumber, Texts};
@@ -172,6 +172,17 @@ impl Layout {
 
     fn names(&self, wanted: Field) -> bool {
         self.group_by.contains(&wanted) || self.fields.contains(&wanted)
+    }
+
+    /// Whether texts of a column come out of a scan; else they are only compared with those of the filter.
+    pub(super) fn keeps(&self, column: TextColumn) -> bool {
+        match column {
+            TextColumn::Subject => self.names(Field::Subject),
+            TextColumn::Attribute(column) => {
+                let is_counted = |field: &Field| matches!(field, Field::ValueOrAttribute(_, at) if *at == column);
+                self.names(Field::Attribute(column)) || self.fields.iter().any(is_counted)
+            }
+        }
     }
 
     /// Finds the rows among `places` that match, and their groups.

@@ -10,7 +10,7 @@ use crate::segment::read::{Part, Range, SegmentRows};
 use crate::settings::Settings;
 use crate::stored::current_places;
 use crate::table::Chunk;
-use crate::texts::{TextNumber, Texts};
+use crate::texts::{NO_TEXT, TextNumber, Texts};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -38,6 +38,8 @@ pub(super) fn scan(
         pieces: &pieces,
         next: AtomicUsize::new(0),
         rows_seen: AtomicU64::new(0),
+        unique: AtomicUsize::new(0),
+        texts: AtomicUsize::new(0),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pay = usize::try_from(rows / ROWS_PER_THREAD).unwrap_or(usize::MAX);
@@ -66,7 +68,6 @@ pub(super) fn scan(
         check(cancel)?;
         found.absorb(worker?)?;
     }
-    check_unique(&found.columns, settings)?;
     Ok(found)
 }
 
@@ -122,6 +123,9 @@ struct Shared<'a> {
     pieces: &'a [Piece<'a>],
     next: AtomicUsize,
     rows_seen: AtomicU64,
+    /// What all threads hold.
+    unique: AtomicUsize,
+    texts: AtomicUsize,
 }
 
 /// One thread's part of a scan.
@@ -134,6 +138,9 @@ struct Worker {
     /// The query's numbers of the texts of the memory that was scanned last, and which that is.
     numbers: Vec<TextNumber>,
     numbers_of: Option<usize>,
+    /// What of `columns` and `texts` the others know of.
+    told_unique: usize,
+    told_texts: usize,
 }
 
 impl Worker {
@@ -151,6 +158,8 @@ impl Worker {
             selection: Vec::new(),
             numbers: Vec::new(),
             numbers_of: None,
+            told_unique: 0,
+            told_texts: 0,
         }
     }
 
@@ -200,7 +209,7 @@ impl Worker {
                 self.groups.len(),
             );
         }
-        check_unique(&self.columns, shared.settings)
+        self.tell(shared, self.texts.len())
     }
 
     fn scan_part(
@@ -215,7 +224,14 @@ impl Worker {
         let scanned = source.segment.scan(
             part,
             &source.projection,
-            &mut |text| texts.borrow_mut().number(text),
+            &mut |column, text| {
+                if source.layout.keeps(column) {
+                    texts.borrow_mut().number(text)
+                } else {
+                    // What the filter does not name is not worth keeping: there may be one for every row.
+                    texts.borrow().find(text).unwrap_or(NO_TEXT)
+                }
+            },
             &mut |rows| {
                 ended = self.take_rows(shared, source, rows, &mut texts.borrow_mut());
                 if ended.is_ok() {
@@ -259,8 +275,31 @@ impl Worker {
                 self.groups.len(),
             );
         }
-        check_unique(&self.columns, shared.settings)
+        self.tell(shared, texts.len())
     }
+
+    /// Tells the others how much is held here.
+    fn tell(&mut self, shared: &Shared<'_>, texts: usize) -> Result<(), QueryError> {
+        let unique = self.columns.iter().map(Accumulator::unique_len).sum();
+        let all = add(&shared.unique, unique, &mut self.told_unique);
+        let max = shared.settings.query_unique_max;
+        if all > max {
+            return Err(too_expensive(QueryLimit::Unique(max)));
+        }
+        let all = add(&shared.texts, texts, &mut self.told_texts);
+        let max = shared.settings.query_texts_max;
+        if all > max {
+            return Err(too_expensive(QueryLimit::Texts(max)));
+        }
+        Ok(())
+    }
+}
+
+/// Brings a sum up to date with one of its parts, which only grows; answers the sum.
+fn add(sum: &AtomicUsize, part: usize, told: &mut usize) -> usize {
+    let more = part - *told;
+    *told = part;
+    sum.fetch_add(more, Ordering::Relaxed) + more
 }
 
 impl Shared<'_> {
@@ -292,10 +331,17 @@ fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-fn check_unique(columns: &[Accumulator], settings: &Settings) -> Result<(), QueryError> {
-    let unique: usize = columns.iter().map(Accumulator::unique_len).sum();
-    if unique > settings.query_unique_max {
-        return Err(too_expensive(QueryLimit::Unique(settings.query_unique_max)));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_holds_for_all_threads_together() {
+        let all = AtomicUsize::new(0);
+        let (mut one, mut other) = (0, 0);
+        assert_eq!(add(&all, 3, &mut one), 3);
+        assert_eq!(add(&all, 2, &mut other), 5);
+        assert_eq!(add(&all, 4, &mut one), 6);
+        assert_eq!(add(&all, 4, &mut one), 6);
     }
-    Ok(())
 }

@@ -2,16 +2,24 @@
 
 use super::reader::Entries;
 use super::{Run, RunEntry, RunError, RunMeta, RunWriter};
+use std::io;
 use std::sync::Arc;
 
+/// Entries between two questions of whether to go on.
+const STEP_ENTRIES: usize = 4_096;
+
 /// Writes what several runs, oldest first, know together, as far as `keep` wants it. Of an id that several know, the
-/// newest run's entry is the one that is kept or not.
+/// newest run's entry is the one that is kept or not. An error of `go_on` ends it.
 pub(crate) fn merge(
     oldest_first: &[Arc<Run>],
     mut keep: impl FnMut(&RunEntry) -> bool,
+    go_on: &dyn Fn() -> io::Result<()>,
     mut into: RunWriter,
 ) -> Result<RunMeta, RunError> {
-    for entry in Merged::new(oldest_first) {
+    for (place, entry) in Merged::new(oldest_first).enumerate() {
+        if place.is_multiple_of(STEP_ENTRIES) {
+            go_on()?;
+        }
         let entry = entry?;
         if keep(&entry) {
             into.push(&entry)?;

@@ -160,7 +160,7 @@ struct Bits {
     bytes: Vec<u8>,
     /// The bits of the last byte, while it is not full.
     partial: u128,
-    partial_bits: u32,
+    filled: u32,
 }
 
 impl Bits {
@@ -168,25 +168,25 @@ impl Bits {
         Self {
             bytes,
             partial: 0,
-            partial_bits: 0,
+            filled: 0,
         }
     }
 
     /// `number` has at most `width` bits, and that is at most 96.
     fn push(&mut self, number: u128, width: u32) {
-        self.partial |= number << self.partial_bits;
-        self.partial_bits += width;
-        while self.partial_bits >= 8 {
+        self.partial |= number << self.filled;
+        self.filled += width;
+        while self.filled >= 8 {
             let [lowest, ..] = self.partial.to_le_bytes();
             self.bytes.push(lowest);
             self.partial >>= 8;
-            self.partial_bits -= 8;
+            self.filled -= 8;
         }
     }
 
     fn finish(mut self) -> Vec<u8> {
-        if self.partial_bits > 0 {
-            self.push(0, 8 - self.partial_bits);
+        if self.filled > 0 {
+            self.push(0, 8 - self.filled);
         }
         self.bytes
     }

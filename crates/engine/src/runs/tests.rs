@@ -323,23 +323,28 @@ fn a_merge_knows_the_newest_of_each_id() {
     );
 
     let keep = |entry: &RunEntry| !entry.voided || entry.hash.0[1] > 50;
-    let meta = merge(&runs, keep, writer(&disk, 10, 3)).unwrap();
+    let meta = merge(&runs, keep, &|| Ok(()), writer(&disk, 10, 3)).unwrap();
     let before = expected.len();
     expected.retain(|_, entry| keep(entry));
     assert!(expected.len() < before && expected.len() > 5_000);
     check(&open(&disk, &meta), &expected, &mut random);
 
-    let nothing = merge(&[], |_| true, writer(&disk, 11, 3)).unwrap();
+    let nothing = merge(&[], |_| true, &|| Ok(()), writer(&disk, 11, 3)).unwrap();
     check(&open(&disk, &nothing), &Oracle::new(), &mut random);
-    let nothing = merge(&runs, |_| false, writer(&disk, 12, 3)).unwrap();
+    let nothing = merge(&runs, |_| false, &|| Ok(()), writer(&disk, 12, 3)).unwrap();
     check(&open(&disk, &nothing), &Oracle::new(), &mut random);
 
-    // A damaged run ends a merge.
+    // Whoever does not want it any more ends a merge.
+    let stop = || Err(io::ErrorKind::Interrupted.into());
+    let merged = merge(&runs, |_| true, &stop, writer(&disk, 14, 3));
+    assert!(matches!(merged, Err(RunError::Io(_))));
+
+    // So does a damaged run.
     let mut bytes = disk.bytes(&path(1)).unwrap();
     bytes[FIRST_PAGE_AT as usize + 4_100] ^= 1;
     disk.put(&path(1), bytes);
     runs[1] = Arc::new(open(&disk, runs[1].meta()));
-    let merged = merge(&runs, |_| true, writer(&disk, 13, 3));
+    let merged = merge(&runs, |_| true, &|| Ok(()), writer(&disk, 13, 3));
     assert!(matches!(merged, Err(RunError::Damaged { .. })));
     assert_eq!(Merged::new(&runs).filter(Result::is_err).count(), 1);
 }

@@ -7,7 +7,7 @@ use super::schema;
 use crate::disk::DiskReader;
 use crate::partition::{Link, Partition};
 use crate::table::{NO_TIME, NO_VALUE};
-use crate::texts::NO_TEXT;
+use crate::texts::{NO_TEXT, TextNumber};
 use bytes::Bytes;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
@@ -167,7 +167,10 @@ impl FromDictionary for Vec<i128> {
     }
 }
 
-/// Texts, and the caller's number of each that occurred so far.
+/// Stands for the number of a text that was not asked for yet.
+pub(crate) const NO_ANSWER: TextNumber = NO_TEXT - 1;
+
+/// Texts, and the caller's number of each that occurred so far, or [`NO_ANSWER`].
 #[derive(Default)]
 pub(super) struct Dictionary {
     texts: Vec<Box<str>>,
@@ -178,7 +181,7 @@ impl FromDictionary for Dictionary {
     fn decode(bytes: &[u8], count: usize) -> Result<Self> {
         let texts = decode::dictionary_texts(bytes, count)?;
         Ok(Self {
-            numbers: vec![NO_TEXT; texts.len()],
+            numbers: vec![NO_ANSWER; texts.len()],
             texts,
         })
     }
@@ -246,6 +249,10 @@ impl Column<'_, Vec<i128>> {
 }
 
 impl Column<'_, Dictionary> {
+    pub(super) fn forget_numbers(&mut self) {
+        self.dictionary.numbers.fill(NO_ANSWER);
+    }
+
     pub(super) fn texts(
         &mut self,
         place: Place,
@@ -268,7 +275,7 @@ impl Column<'_, Dictionary> {
                 let (Some(number), Some(text)) = (numbers.get_mut(entry), known.get(entry)) else {
                     return Err(outside());
                 };
-                if *number == NO_TEXT {
+                if *number == NO_ANSWER {
                     *number = texts(text);
                 }
                 *cell = *number;
@@ -347,7 +354,7 @@ pub(super) fn read_links(
     let mut other = std::mem::take(&mut scratch.partitions);
     other.clear();
     // Each page is numbered anew.
-    partitions.dictionary.numbers.fill(NO_TEXT);
+    partitions.forget_numbers();
     let mut number_of = |text: &str| {
         named.push(schema::parse_partition(text));
         u32::try_from(named.len() - 1).unwrap_or(NO_TEXT)

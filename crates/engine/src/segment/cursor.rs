@@ -1,18 +1,18 @@
 //! All rows of a segment, one by one, with all their columns.
 
 use super::SegmentError;
-use super::read::{Part, PartReader, Projection, Range, Segment, SegmentRows};
+use super::read::{Part, PartReader, Projection, Range, Segment, SegmentRows, TextColumn, Texts};
 use super::write::SegmentRow;
 use crate::table::{NO_TIME, NO_VALUE};
 use crate::texts::NO_TEXT;
 
-/// Stands at one row. Keeps a page of each column, and the texts of a row group.
+/// Stands at one row. Keeps a page of each column, and its dictionary.
 pub(super) struct Cursor<'a> {
     segment: &'a Segment,
     projection: Projection,
     parts: std::vec::IntoIter<Part>,
     part: Option<PartReader<'a>>,
-    texts: Vec<Box<str>>,
+    texts: Texts,
     rows: SegmentRows,
     row: usize,
 }
@@ -37,7 +37,7 @@ impl<'a> Cursor<'a> {
             projection,
             parts: segment.parts(&Range::ALL)?.into_iter(),
             part: None,
-            texts: Vec::new(),
+            texts: Texts::default(),
             rows: SegmentRows::default(),
             row: 0,
         })
@@ -51,7 +51,6 @@ impl<'a> Cursor<'a> {
                 let Some(part) = self.parts.next() else {
                     return Ok(false);
                 };
-                self.texts.clear();
                 self.part = Some(PartReader::open(
                     self.segment,
                     &part,
@@ -60,11 +59,11 @@ impl<'a> Cursor<'a> {
                 )?);
                 continue;
             };
+            // No text is kept longer than its page: a row group may have one for every row.
             let texts = &mut self.texts;
-            let mut number = |text: &str| {
-                texts.push(text.into());
-                u32::try_from(texts.len() - 1).unwrap_or(NO_TEXT)
-            };
+            texts.clear();
+            part.forget_texts();
+            let mut number = |_: TextColumn, text: &str| texts.push(text);
             if part.next(&mut number, &mut self.rows)? {
                 self.row = 0;
             } else {
@@ -126,7 +125,7 @@ impl<'a> Cursor<'a> {
 
     fn text(&self, column: &[u32]) -> Option<&str> {
         let number = usize::try_from(at(column, self.row, NO_TEXT)).ok()?;
-        self.texts.get(number).map(|text| &**text)
+        self.texts.get(number)
     }
 }
 

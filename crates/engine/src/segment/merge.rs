@@ -5,41 +5,43 @@ use super::read::Segment;
 use super::schema::SegmentPath;
 use super::write::{SegmentWriter, Shape};
 use super::{SegmentError, SegmentMeta};
-use crate::disk::Disk;
+use crate::disk::Directories;
 use meterd_model::FieldName;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
+/// Rows that are written between two questions of whether to go on.
+const STEP_ROWS: u64 = 4_096;
+
+/// What a merge asks while it is at work.
+pub(crate) struct Ask<'a> {
+    /// Whether the row of this sequence does not count any more.
+    pub(crate) is_retired: &'a dyn Fn(u64) -> bool,
+    /// An error ends the merge.
+    pub(crate) go_on: &'a dyn Fn() -> io::Result<()>,
+}
+
 /// Writes the rows of all `inputs` as one segment of their partition. Rows whose sequence is retired do not count in
-/// it. Keeps a page of each input's columns and one row group in memory.
+/// it. Keeps a page and the dictionary of each input's columns and one row group in memory.
 pub(crate) fn merge(
-    disk: &dyn Disk,
-    directory: &Path,
+    directories: &Directories<'_>,
     number: u64,
     inputs: &[Arc<Segment>],
-    is_retired: &dyn Fn(u64) -> bool,
+    ask: &Ask<'_>,
 ) -> Result<SegmentMeta, SegmentError> {
-    merge_to_shape(
-        disk,
-        directory,
-        number,
-        inputs,
-        is_retired,
-        Shape::default(),
-    )
+    merge_to_shape(directories, number, inputs, ask, Shape::default())
 }
 
 pub(super) fn merge_to_shape(
-    disk: &dyn Disk,
-    directory: &Path,
+    directories: &Directories<'_>,
     number: u64,
     inputs: &[Arc<Segment>],
-    is_retired: &dyn Fn(u64) -> bool,
+    ask: &Ask<'_>,
     shape: Shape,
 ) -> Result<SegmentMeta, SegmentError> {
     let Some(first) = inputs.first().map(|input| input.meta()) else {
-        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput).into());
+        return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
     };
     let (organization, partition) = (first.organization, first.partition);
     for input in inputs {
@@ -50,7 +52,7 @@ pub(super) fn merge_to_shape(
                 "it is of another partition",
             ));
         }
-        input.check_bytes()?;
+        input.check_bytes(ask.go_on)?;
     }
     let values = union(inputs.iter().map(|input| &input.meta().values));
     let attributes = union(inputs.iter().map(|input| &input.meta().attributes));
@@ -59,17 +61,23 @@ pub(super) fn merge_to_shape(
         partition,
         number,
     };
-    let mut writer = SegmentWriter::with_shape(disk, directory, path, &values, &attributes, shape)?;
+    let mut writer = SegmentWriter::with_shape(directories, path, &values, &attributes, shape)?;
     let mut sources = Vec::with_capacity(inputs.len());
     for input in inputs {
         let source = Source::open(input, &values, &attributes)?;
         sources.extend(source);
     }
-    while let Some(next) = least(&sources) {
+    for row in 0_u64.. {
+        if row.is_multiple_of(STEP_ROWS) {
+            (ask.go_on)()?;
+        }
+        let Some(next) = least(&sources) else {
+            break;
+        };
         let Some(source) = sources.get_mut(next) else {
             break;
         };
-        source.write_row(&mut writer, is_retired)?;
+        source.write_row(&mut writer, ask.is_retired)?;
         if !source.cursor.advance()? {
             sources.swap_remove(next);
         }
@@ -109,7 +117,7 @@ impl<'a> Source<'a> {
         &mut self,
         writer: &mut SegmentWriter<'_>,
         is_retired: &dyn Fn(u64) -> bool,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         let to = |places: &[Option<usize>], column: usize| places.get(column).copied().flatten();
         self.row_values.clear();
         let values = self.cursor.values();

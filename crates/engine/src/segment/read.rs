@@ -7,17 +7,19 @@ use super::schema::{self, SegmentPath};
 use super::{SegmentError, SegmentMeta};
 use crate::disk::{Disk, DiskReader};
 use crate::partition::Link;
+use crate::texts::NO_TEXT;
 use meterd_model::FieldName;
 use parquet::errors::Result as PageResult;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// A segment open for reading, by many threads at once. Its file stays readable after its name was removed.
+/// A segment open for reading, by many threads at once. Its file stays readable while this is held.
 #[derive(Debug)]
 pub(crate) struct Segment {
     meta: SegmentMeta,
     reader: Arc<dyn DiskReader>,
+    /// Kept once it was read; its size is told there.
     footer: OnceLock<Footer>,
 }
 
@@ -50,6 +52,18 @@ pub(crate) struct Range<'a> {
     /// Both included.
     pub(crate) sequence: Option<(u64, u64)>,
 }
+
+/// Whose text is to be numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextColumn {
+    Subject,
+    /// By its place in the projection.
+    Attribute(usize),
+}
+
+/// Gives a text a number less than [`NO_ANSWER`](super::column::NO_ANSWER), or [`NO_TEXT`](crate::texts::NO_TEXT) if it is
+/// of no interest.
+pub(crate) type TextNumbers<'a> = dyn FnMut(TextColumn, &str) -> u32 + 'a;
 
 /// Pages of one row group that can be read without the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +112,14 @@ impl Texts {
         self.text.get(start..*self.ends.get(row)?)
     }
 
-    fn clear(&mut self) {
+    /// The text's number.
+    pub(super) fn push(&mut self, text: &str) -> u32 {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+        u32::try_from(self.ends.len() - 1).unwrap_or(NO_TEXT)
+    }
+
+    pub(super) fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
     }
@@ -157,10 +178,14 @@ impl Segment {
             partition,
             number,
         };
-        let reader = disk.open_read(&directory.join(path.relative()))?;
+        Self::of(disk.open_read(&directory.join(path.relative()))?, meta)
+    }
+
+    /// A segment whose file is open already, or as good as that.
+    pub(crate) fn of(reader: Arc<dyn DiskReader>, meta: SegmentMeta) -> Result<Self, SegmentError> {
         if reader.length() != meta.bytes {
             return Err(SegmentError::damaged(
-                number,
+                meta.number,
                 "its length is not the one it was written with",
             ));
         }
@@ -195,13 +220,13 @@ impl Segment {
         Ok(parts.filter(|part| part.rows > 0).collect())
     }
 
-    /// Hands out the rows of a part, batch by batch, until `take` breaks off. `texts` gives each text that occurs a
-    /// number less than [`NO_TEXT`]; within a part it is mostly asked once for each.
+    /// Hands out the rows of a part, batch by batch, until `take` breaks off. `texts` numbers each text that
+    /// occurs; within a part it is mostly asked once for each.
     pub(crate) fn scan(
         &self,
         part: &Part,
         projection: &Projection,
-        texts: &mut dyn FnMut(&str) -> u32,
+        texts: &mut TextNumbers<'_>,
         take: &mut dyn FnMut(&SegmentRows) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, SegmentError> {
         let mut reader = PartReader::open(self, part, projection, self.meta.superseded > 0)?;
@@ -301,10 +326,18 @@ impl<'a> PartReader<'a> {
         open().map_err(|error| SegmentError::of_parquet(segment.meta.number, error))
     }
 
+    /// Every text is asked for anew from now on.
+    pub(super) fn forget_texts(&mut self) {
+        let attributes = self.attributes.iter_mut().flatten();
+        for column in self.subjects.iter_mut().chain(attributes) {
+            column.forget_numbers();
+        }
+    }
+
     /// The rows of the next page, in place of what `rows` had; false after the last.
     pub(super) fn next(
         &mut self,
-        texts: &mut dyn FnMut(&str) -> u32,
+        texts: &mut TextNumbers<'_>,
         rows: &mut SegmentRows,
     ) -> Result<bool, SegmentError> {
         let number = self.segment.meta.number;
@@ -321,7 +354,7 @@ impl<'a> PartReader<'a> {
     fn read(
         &mut self,
         page: usize,
-        texts: &mut dyn FnMut(&str) -> u32,
+        texts: &mut TextNumbers<'_>,
         rows: &mut SegmentRows,
     ) -> PageResult<()> {
         let len = self
@@ -334,7 +367,8 @@ impl<'a> PartReader<'a> {
         rows.len = len;
         let scratch = &mut self.scratch;
         if let Some(column) = &mut self.subjects {
-            column.texts(place, scratch, texts, &mut rows.subjects)?;
+            let mut number = |text: &str| texts(TextColumn::Subject, text);
+            column.texts(place, scratch, &mut number, &mut rows.subjects)?;
         }
         if let Some(column) = &mut self.times {
             column.numbers(place, scratch, &mut rows.times)?;
@@ -375,9 +409,11 @@ impl<'a> PartReader<'a> {
                 column.decimals(place, scratch, cells)?;
             }
         }
-        for (column, cells) in self.attributes.iter_mut().zip(&mut rows.attributes) {
+        let attributes = self.attributes.iter_mut().zip(&mut rows.attributes);
+        for (at, (column, cells)) in attributes.enumerate() {
             if let Some(column) = column {
-                column.texts(place, scratch, texts, cells)?;
+                let mut number = |text: &str| texts(TextColumn::Attribute(at), text);
+                column.texts(place, scratch, &mut number, cells)?;
             }
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! Segments on a simulated disk, with row groups and pages so small that a few hundred rows make many.
 
 use super::cursor::Cursor;
-use super::merge::merge_to_shape;
+use super::merge::{Ask, merge_to_shape};
 use super::read::{Projection, Range, Segment};
 use super::schema::{self, SegmentPath};
 use super::write::{SegmentRow, SegmentWriter, Shape};
 use super::{SegmentError, SegmentMeta};
+use crate::disk::Directories;
 use crate::disk::Disk;
 use crate::partition::{Link, Month, Partition};
 use crate::testing::{PowerCut, SimulatedDisk};
@@ -156,7 +157,7 @@ fn only_what_is_asked_for_is_read_and_each_text_is_asked_once_a_part() {
     let mut row = 0;
     for part in segment.parts(&Range::ALL).unwrap() {
         let mut asked = Vec::new();
-        let mut texts = |text: &str| {
+        let mut texts = |_, text: &str| {
             assert!(!asked.contains(&text.to_owned()), "asked twice for {text}");
             asked.push(text.to_owned());
             u32::try_from(asked.len() - 1).unwrap()
@@ -191,7 +192,7 @@ fn only_what_is_asked_for_is_read_and_each_text_is_asked_once_a_part() {
     assert_eq!(row, 400);
     let part = &segment.parts(&Range::ALL).unwrap()[0];
     let mut batches = 0;
-    let broken = segment.scan(part, &projection, &mut |_| 0, &mut |_| {
+    let broken = segment.scan(part, &projection, &mut |_, _| 0, &mut |_| {
         batches += 1;
         ControlFlow::Break(())
     });
@@ -260,7 +261,7 @@ fn pages_are_left_out_only_if_no_row_matches() {
             };
             for part in segment.parts(&range).unwrap() {
                 let before = read.len();
-                let scanned = segment.scan(&part, &projection, &mut |_| 0, &mut |batch| {
+                let scanned = segment.scan(&part, &projection, &mut |_, _| 0, &mut |batch| {
                     read.extend(&batch.sequences);
                     ControlFlow::Continue(())
                 });
@@ -292,7 +293,7 @@ fn merging_keeps_every_row_and_retires_some() {
         let inputs: Vec<_> = inputs.collect();
         let is_retired = |sequence: u64| sequence.is_multiple_of(7);
         let meta =
-            merge_to_shape(&disk, Path::new("engine"), 9, &inputs, &is_retired, SMALL).unwrap();
+            merge_to_shape(&directories(&disk), 9, &inputs, &ask(&is_retired), SMALL).unwrap();
         let merged = open(&disk, meta);
         merged.verify().unwrap();
         let expected: Vec<Row> = rows
@@ -309,13 +310,45 @@ fn merging_keeps_every_row_and_retires_some() {
 }
 
 #[test]
+fn a_merge_that_is_broken_off_leaves_nothing() {
+    let disk = new_disk();
+    let input = write(&disk, 1, &random_rows(1, 5_000, 50), Shape::default()).unwrap();
+    let inputs = [Arc::new(open(&disk, input))];
+    // Asked before it reads, and then again after every few thousand rows.
+    for times in [0, 2] {
+        let asked = std::cell::Cell::new(0);
+        let ask = Ask {
+            is_retired: &|_| false,
+            go_on: &|| {
+                asked.set(asked.get() + 1);
+                if asked.get() > times {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                Ok(())
+            },
+        };
+        let merged = merge_to_shape(&directories(&disk), 2, &inputs, &ask, SMALL);
+        let Err(SegmentError::Io(error)) = merged else {
+            panic!("{merged:?}");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        let left = disk.list(
+            Path::new("engine")
+                .join(path(2).relative())
+                .parent()
+                .unwrap(),
+        );
+        assert_eq!(left.unwrap().len(), 1);
+    }
+}
+
+#[test]
 fn columns_of_a_merge_are_those_of_any_input() {
     let disk = new_disk();
     let one = |number: u64, value: &str, attribute: &str| {
         let (values, attributes) = (names(&[value]), names(&[attribute]));
         let mut writer = SegmentWriter::with_shape(
-            &disk,
-            Path::new("engine"),
+            &directories(&disk),
             path(number),
             &values,
             &attributes,
@@ -332,7 +365,7 @@ fn columns_of_a_merge_are_those_of_any_input() {
         Arc::new(open(&disk, writer.finish().unwrap()))
     };
     let inputs = [one(1, "b", "p"), one(2, "a", "q"), one(3, "b", "p")];
-    let meta = merge_to_shape(&disk, Path::new("engine"), 4, &inputs, &|_| false, SMALL).unwrap();
+    let meta = merge_to_shape(&directories(&disk), 4, &inputs, &ask(&|_| false), SMALL).unwrap();
     assert_eq!(
         (&meta.values, &meta.attributes),
         (&names(&["a", "b"]), &names(&["p", "q"]))
@@ -387,7 +420,7 @@ fn no_damage_goes_unnoticed_and_none_panics() {
             ),
         }
         let inputs = [Arc::new(segment)];
-        let merged = merge_to_shape(&disk, Path::new("engine"), 2, &inputs, &|_| false, SMALL);
+        let merged = merge_to_shape(&directories(&disk), 2, &inputs, &ask(&|_| false), SMALL);
         assert!(matches!(merged, Err(SegmentError::Damaged { .. })));
     }
     // Rubbish where the one part is that is read before its checksum is known.
@@ -539,13 +572,24 @@ impl Row {
 
 fn write(disk: &SimulatedDisk, number: u64, rows: &[Row], shape: Shape) -> io::Result<SegmentMeta> {
     let (values, attributes) = (names(&["a", "b.c", "unused"]), names(&["kind", "x_Y-z"]));
-    let directory = Path::new("engine");
+    let directories = directories(disk);
     let mut writer =
-        SegmentWriter::with_shape(disk, directory, path(number), &values, &attributes, shape)?;
+        SegmentWriter::with_shape(&directories, path(number), &values, &attributes, shape)?;
     for row in rows {
         row.push_to(&mut writer)?;
     }
     writer.finish()
+}
+
+fn directories(disk: &SimulatedDisk) -> Directories<'_> {
+    Directories::below(disk, Path::new("engine"))
+}
+
+fn ask(is_retired: &dyn Fn(u64) -> bool) -> Ask<'_> {
+    Ask {
+        is_retired,
+        go_on: &|| Ok(()),
+    }
 }
 
 fn open(disk: &SimulatedDisk, meta: SegmentMeta) -> Segment {
@@ -714,7 +758,7 @@ fn no_number_of_a_text_is_that_of_none() {
         ..Projection::default()
     };
     for part in segment.parts(&Range::ALL).unwrap() {
-        let scanned = segment.scan(&part, &projection, &mut |_| 3, &mut |batch| {
+        let scanned = segment.scan(&part, &projection, &mut |_, _| 3, &mut |batch| {
             assert!(
                 batch
                     .subjects

@@ -5,13 +5,14 @@ use super::read::Segment;
 use super::write::{empty_meta, used};
 use super::{SegmentError, SegmentMeta};
 use meterd_model::Decimal;
+use std::io;
 
 const STEP_BYTES: usize = 1 << 20;
 
 impl Segment {
     /// Checks the checksum of the whole file, every page, the order of the rows, and all that is known of them.
     pub(crate) fn verify(&self) -> Result<(), SegmentError> {
-        self.check_bytes()?;
+        self.check_bytes(&|| Ok(()))?;
         let meta = self.meta();
         let damaged = |what: &str| Err(SegmentError::damaged(meta.number, what));
         let footer = self.footer()?;
@@ -74,12 +75,16 @@ impl Segment {
         Ok(())
     }
 
-    /// Checks the checksum of the whole file.
-    pub(super) fn check_bytes(&self) -> Result<(), SegmentError> {
+    /// Checks the checksum of the whole file, unless `go_on` ends it.
+    pub(super) fn check_bytes(
+        &self,
+        go_on: &dyn Fn() -> io::Result<()>,
+    ) -> Result<(), SegmentError> {
         let reader = self.reader();
         let mut step = vec![0; STEP_BYTES];
         let (mut checksum, mut offset) = (0, 0);
         while offset < reader.length() {
+            go_on()?;
             let left = usize::try_from(reader.length() - offset).unwrap_or(usize::MAX);
             let bytes = step.get_mut(..left.min(STEP_BYTES)).unwrap_or_default();
             reader.read_at(offset, bytes)?;

@@ -4,14 +4,14 @@ use super::encode::properties;
 use super::group::RowGroup;
 use super::schema::{self, SegmentPath};
 use super::{SegmentMeta, footer};
-use crate::disk::{Disk, DiskFile, create_directories_below, parent_of};
+use crate::disk::{Directories, Disk, DiskFile, parent_of};
 use crate::partition::{Link, Partition};
 use meterd_model::{FieldName, OrganizationId};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// One version of a measurement, or a void.
@@ -71,20 +71,18 @@ pub(crate) struct SegmentWriter<'a> {
 }
 
 impl<'a> SegmentWriter<'a> {
-    /// A new file below the engine's `directory`; an error if there is one of that number. Field names must be sorted.
+    /// A new file below the engine's directory; an error if there is one of that number. Field names must be sorted.
     pub(crate) fn create(
-        disk: &'a dyn Disk,
-        directory: &Path,
+        directories: &Directories<'a>,
         path: SegmentPath,
         values: &[FieldName],
         attributes: &[FieldName],
     ) -> io::Result<Self> {
-        Self::with_shape(disk, directory, path, values, attributes, Shape::default())
+        Self::with_shape(directories, path, values, attributes, Shape::default())
     }
 
     pub(super) fn with_shape(
-        disk: &'a dyn Disk,
-        directory: &Path,
+        directories: &Directories<'a>,
         path: SegmentPath,
         values: &[FieldName],
         attributes: &[FieldName],
@@ -99,18 +97,15 @@ impl<'a> SegmentWriter<'a> {
             partition,
             number,
         } = path;
-        let path = directory.join(path.relative());
-        if let Some(parent) = parent_of(&path) {
-            create_directories_below(disk, directory, parent)?;
-        }
+        let path = directories.root.join(path.relative());
         let columns = schema::columns(values, attributes).map_err(io_error)?;
-        let sink = Sink::new(disk.create(&path)?);
+        let sink = Sink::new(directories.create_file(&path)?);
         let properties = properties(shape)
             .set_key_value_metadata(Some(schema::key_values(organization, partition)))
             .build();
         let file = SerializedFileWriter::new(sink, columns, Arc::new(properties));
         Ok(Self {
-            disk,
+            disk: directories.disk,
             path,
             shape,
             file: Some(file.map_err(io_error)?),

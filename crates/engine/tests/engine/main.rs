@@ -15,4 +15,5 @@ mod fuzzing;
 mod oracle;
 mod properties;
 mod rules;
+mod upkeep;
 mod windows;

@@ -5,9 +5,9 @@ use Verdict::{Accepted, Conflict, Duplicate, Replaced};
 use VoidOutcome::{AlreadyVoided, NotFound, Voided};
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
-    Action, Batch, Cancel, Durability, Engine, GroupKey, ListCursor, Listing, OpenError, Order,
-    OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError, SystemDisk, Ticket,
-    Verdict, VoidOutcome, verify,
+    Action, Batch, Cancel, Durability, Engine, GroupKey, ListCursor, Listing, Number, OpenError,
+    Order, OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError, SystemDisk,
+    Ticket, Verdict, VoidOutcome, verify,
 };
 use meterd_model::{Measurement, MeasurementError, Timestamp, Window};
 use std::path::Path;
@@ -235,6 +235,42 @@ fn bounds_end_in_errors_that_name_them() {
 }
 
 #[test]
+fn a_query_keeps_only_texts_that_it_answers_with() {
+    let settings = Settings {
+        sealing: Sealing::OnDemand,
+        query_texts_max: 10,
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    let session = |n: i64| Measurement {
+        subject: subject(&format!("s-{n}")),
+        attributes: vec![(field("session"), text(&format!("t-{n}")))],
+        ..measured(&format!("a-{n}"), n, "1")
+    };
+    store(&engine, batch((0..100).map(session).collect()));
+    engine.seal().unwrap();
+    let ask = |query: &Query| engine.query(organization(1), query, &Cancel::new());
+    let mut narrow = whole_range(vec![count()]);
+    narrow.filter.subjects = Some(vec![subject("s-7"), subject("s-8")]);
+    narrow.filter.attributes = vec![(field("session"), vec!["t-8".to_owned(), "t".to_owned()])];
+    let found = ask(&narrow).unwrap();
+    assert_eq!(found.rows[0].values, [Some(Number::Count(1))]);
+    let by_session = Query {
+        group_by: vec![GroupKey::Attribute(field("session"))],
+        ..whole_range(vec![count()])
+    };
+    let limit = QueryLimit::Texts(10);
+    assert_eq!(ask(&by_session), Err(QueryError::TooExpensive { limit }));
+    let listing = Listing {
+        subject: Some(subject("s-7")),
+        limit: 5,
+        ..Listing::default()
+    };
+    let page = engine.list(organization(1), &listing, &Cancel::new());
+    assert_eq!(page.unwrap().measurements[0].measurement, session(7));
+}
+
+#[test]
 fn an_engine_at_its_number_of_versions_is_full_but_reads() {
     let settings = Settings {
         versions_max: 2,
@@ -416,6 +452,37 @@ fn memory_is_bounded_in_bytes() {
     store_each(&engine, (1_000..1_200).map(fat));
     assert!(engine.stats().segments > sealed);
     assert_eq!(totals(&engine).0, u64::from(refused) + 1 + 200);
+}
+
+#[test]
+fn memory_is_bounded_in_the_segments_it_would_become() {
+    let disk = SimulatedDisk::new();
+    let settings = |sealing| Settings {
+        sealing,
+        seal_partitions: 5,
+        memory_partitions_max: 10,
+        ..Settings::default()
+    };
+    let month = |n: i64| measured(&format!("m{n}"), n * 32 * 86_400, "1");
+    let engine = open_with(&disk, settings(Sealing::OnDemand));
+    store_each(&engine, (0..10).map(month));
+    let busy = |engine: &Engine| {
+        let ticket = engine.submit(batch(vec![month(10)])).unwrap();
+        matches!(ticket.wait(), Err(SubmitError::Busy { .. }))
+    };
+    assert!(busy(&engine));
+    assert_eq!(store(&engine, batch(vec![month(0)])), [Duplicate]);
+    // What a start reads back counts as it did.
+    let after = disk.kill();
+    drop(engine);
+    let engine = open_with(&after, settings(Sealing::OnDemand));
+    assert!(busy(&engine));
+    engine.seal().unwrap();
+    store_each(&engine, [month(10)].into_iter());
+    drop(engine);
+    let engine = open_with(&after, settings(Sealing::Background));
+    store_each(&engine, (100..150).map(month));
+    assert_eq!(totals(&engine).0, 61);
 }
 
 #[test]
