@@ -18,8 +18,10 @@ pub(super) struct Groups {
     starts: Vec<i64>,
     /// `width` texts per group.
     texts: Vec<TextNumber>,
+    /// The texts, the window's start and the group of the row that was asked for last: rows stand sorted, so that most
+    /// belong to the group of the one before.
     key: Vec<TextNumber>,
-    last: usize,
+    last: Option<(i64, usize)>,
 }
 
 impl Groups {
@@ -32,8 +34,8 @@ impl Groups {
             numbers: HashTable::new(),
             starts: Vec::new(),
             texts: Vec::new(),
-            key: Vec::new(),
-            last: 0,
+            key: vec![NO_TEXT; query.group_by.len()],
+            last: None,
         }
     }
 
@@ -48,14 +50,27 @@ impl Groups {
         key: impl Iterator<Item = TextNumber>,
     ) -> Result<usize, QueryError> {
         let start = self.windows.start(time);
-        self.key.clear();
-        self.key.extend(key);
-        if self.is(self.last, start) {
-            return Ok(self.last);
+        // One by one, and without a call of memcmp for each row, which took a quarter of a sum by subject.
+        let mut is_same = true;
+        for (known, text) in self.key.iter_mut().zip(key) {
+            is_same &= *known == text;
+            *known = text;
         }
+        if let Some((last_start, last)) = self.last
+            && is_same
+            && last_start == start
+        {
+            return Ok(last);
+        }
+        let number = self.find_or_add(start)?;
+        self.last = Some((start, number));
+        Ok(number)
+    }
+
+    /// The number of the group of `key` in the window.
+    fn find_or_add(&mut self, start: i64) -> Result<usize, QueryError> {
         let hash = self.hasher.hash_one((start, self.key.as_slice()));
         if let Some(number) = self.numbers.find(hash, |number| self.is(*number, start)) {
-            self.last = *number;
             return Ok(*number);
         }
         if self.len() >= self.max {
@@ -69,7 +84,6 @@ impl Groups {
             let start = starts.get(*number).copied().unwrap_or_default();
             hasher.hash_one((start, texts_of(texts, *number, width)))
         });
-        self.last = number;
         Ok(number)
     }
 
@@ -110,10 +124,8 @@ impl Groups {
     }
 
     fn is(&self, group: usize, start: i64) -> bool {
-        // Comparing empty slices is not free: their pointers lead nowhere, over which a vectorised memcmp stumbles
-        // (measured: 0.128 s instead of 0.011 s for a sum over a million rows).
         self.starts.get(group) == Some(&start)
-            && (self.width == 0 || texts_of(&self.texts, group, self.width) == self.key.as_slice())
+            && texts_of(&self.texts, group, self.width) == self.key.as_slice()
     }
 }
 
