@@ -11,6 +11,7 @@ mod crash;
 mod crash_points;
 mod fixtures;
 mod format;
+mod formats;
 mod fuzzing;
 mod oracle;
 mod properties;
