@@ -25,6 +25,12 @@ const RUN_FAN_IN: usize = 4;
 /// Runs that are merged into one at most; of each a few pages are held.
 const RUNS_MAX: usize = 16;
 
+/// Rounds without a seal after which segments are merged that would not be worth it while more come: about a minute.
+const QUIET_ROUNDS: u64 = 60;
+
+/// Segments alike in size that are merged into one then.
+const QUIET_FAN_IN: usize = 2;
+
 /// What can be merged, and can fail to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Job {
@@ -32,13 +38,16 @@ enum Job {
     Segments(OrganizationId, Partition),
 }
 
-/// What failed lately. It is left alone for a while, so that others have their turn, and a disk that is full or broken
-/// its rest.
+/// What the rounds before tell the next one: since when nothing came, and what failed. What failed is left alone for a
+/// while, so that others have their turn, and a disk that is full or broken its rest.
 #[derive(Debug, Default)]
-pub(crate) struct Setbacks {
+pub(crate) struct History {
     /// Counted here, since nobody has a clock.
     round: u64,
     failed: HashMap<Job, Setback>,
+    /// What was sealed up to the round before, and since when that is all.
+    sealed: u64,
+    quiet_since: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +59,24 @@ struct Setback {
 /// Rounds that something rests at most: about an hour of a merger that has nothing else to do.
 const REST_ROUNDS_MAX: u64 = 3_600;
 
-impl Setbacks {
+impl History {
+    /// Begins a round; `sealed` is the sequence up to which everything is sealed.
+    fn next_round(&mut self, sealed: u64) {
+        self.round += 1;
+        if self.sealed != sealed {
+            self.sealed = sealed;
+            self.quiet_since = self.round;
+        }
+    }
+
+    /// How many segments alike make a merge. Each row is then written more often, which is nothing to save while nobody
+    /// writes; and whoever asks for one subject has fewer files to ask.
+    fn fan_in(&self, settings: &Settings) -> usize {
+        let is_quiet = self.round.saturating_sub(self.quiet_since) >= QUIET_ROUNDS;
+        let fan_in = settings.merge_fan_in.max(2);
+        if is_quiet { QUIET_FAN_IN } else { fan_in }
+    }
+
     fn rests(&self, job: Job) -> bool {
         let setback = self.failed.get(&job);
         setback.is_some_and(|setback| self.round < setback.rests_until)
@@ -76,22 +102,22 @@ pub(crate) fn merge_once(
     state: &State,
     catalog: &Catalog,
     settings: &Settings,
-    setbacks: &mut Setbacks,
+    history: &mut History,
 ) -> Result<bool, MaintenanceError> {
-    setbacks.round += 1;
-    if !setbacks.rests(Job::Runs)
+    history.next_round(catalog.with_manifest(|manifest| manifest.next_sequence));
+    if !history.rests(Job::Runs)
         && let Some(runs) = due_runs(&state.runs().runs)
     {
-        setbacks.begin(Job::Runs);
+        history.begin(Job::Runs);
         merge_runs(runs, state, catalog)?;
-        setbacks.end(Job::Runs);
+        history.end(Job::Runs);
         return Ok(true);
     }
-    let due = due_segments(state, settings, setbacks);
+    let due = due_segments(state, settings, history);
     if due.is_empty() {
         return Ok(false);
     }
-    merge_segments(&due, state, catalog, setbacks)?;
+    merge_segments(&due, state, catalog, history)?;
     Ok(true)
 }
 
@@ -212,7 +238,7 @@ const PARTITIONS_MAX: usize = 256;
 /// each a page of every column is held.
 const INPUTS_PER_FAN_IN: usize = 4;
 
-fn due_segments(state: &State, settings: &Settings, setbacks: &Setbacks) -> Vec<Due> {
+fn due_segments(state: &State, settings: &Settings, history: &History) -> Vec<Due> {
     let mut all = Vec::new();
     let mut rows = 0;
     for (id, organization) in state.all() {
@@ -225,11 +251,11 @@ fn due_segments(state: &State, settings: &Settings, setbacks: &Setbacks) -> Vec<
                 .push(segment);
         }
         for (partition, segments) in partitions {
-            if setbacks.rests(Job::Segments(id, partition)) {
+            if history.rests(Job::Segments(id, partition)) {
                 continue;
             }
             let retired = organization.sealed.retired.rows(partition);
-            let chosen = alike(&segments, settings)
+            let chosen = alike(&segments, history.fan_in(settings), settings)
                 .or_else(|| worn(&segments, retired.map(AsRef::as_ref)?, settings));
             let Some(segments) = chosen else {
                 continue;
@@ -252,8 +278,11 @@ fn due_segments(state: &State, settings: &Settings, setbacks: &Setbacks) -> Vec<
 
 /// The smallest segments, if so many are alike in size that they make one of a larger class: so each row is written
 /// once per class.
-fn alike(segments: &[&Arc<Segment>], settings: &Settings) -> Option<Vec<Arc<Segment>>> {
-    let fan_in = settings.merge_fan_in.max(2);
+fn alike(
+    segments: &[&Arc<Segment>],
+    fan_in: usize,
+    settings: &Settings,
+) -> Option<Vec<Arc<Segment>>> {
     let class = |segment: &&Arc<Segment>| class_of(segment.meta().rows, fan_in);
     let mut smallest = segments.to_vec();
     smallest.sort_by_key(|segment| segment.meta().rows);
@@ -319,14 +348,14 @@ fn merge_segments(
     all: &[Due],
     state: &State,
     catalog: &Catalog,
-    setbacks: &mut Setbacks,
+    history: &mut History,
 ) -> Result<(), MaintenanceError> {
     let directories = Directories::below(catalog.disk.as_ref(), &catalog.directory);
     let mut draft = catalog.draft();
     let mut merged = Vec::new();
     let mut failure = None;
     for due in all {
-        setbacks.begin(due.job());
+        history.begin(due.job());
         match merge_partition(due, &mut draft, &directories, catalog) {
             Ok(one) => merged.push(one),
             Err(error) => {
@@ -341,7 +370,7 @@ fn merge_segments(
     for one in &merged {
         // One segment that found nothing retired in it is what it was before, and would be due again at once.
         if one.due.segments.len() > 1 || !one.known.is_empty() {
-            setbacks.end(one.due.job());
+            history.end(one.due.job());
         }
     }
     failure.map_or(Ok(()), Err)

@@ -3,7 +3,7 @@
 
 use crate::SubmitError;
 use crate::catalog::{Catalog, MaintenanceError};
-use crate::compact::{Setbacks, expire, merge_once};
+use crate::compact::{History, expire, merge_once};
 use crate::seal::seal;
 use crate::settings::Settings;
 use crate::state::State;
@@ -20,7 +20,7 @@ pub(crate) struct Keeper {
     pub(crate) catalog: Catalog,
     settings: Settings,
     sealing: Mutex<()>,
-    merging: Mutex<Setbacks>,
+    merging: Mutex<History>,
     failures: AtomicU64,
 }
 
@@ -62,8 +62,8 @@ impl Keeper {
     }
 
     pub(crate) fn merge(&self) -> Result<bool, MaintenanceError> {
-        let mut setbacks = self.merging.lock();
-        self.attempt(|| merge_once(&self.state, &self.catalog, &self.settings, &mut setbacks))
+        let mut history = self.merging.lock();
+        self.attempt(|| merge_once(&self.state, &self.catalog, &self.settings, &mut history))
     }
 
     pub(crate) fn expire(

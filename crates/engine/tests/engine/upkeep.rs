@@ -363,3 +363,27 @@ fn what_retention_dropped_is_counted_once() {
     let page = engine.list(organization(1), &listing, &Cancel::new());
     assert_eq!(page.unwrap().measurements.len(), 6);
 }
+
+#[test]
+fn what_has_become_quiet_is_merged_to_the_end() {
+    const QUIET_ROUNDS: usize = 60;
+    let disk = SimulatedDisk::new();
+    let engine = open_with(&disk, settings());
+    let merge = |rounds| {
+        for _ in 0..rounds {
+            engine.merge().unwrap();
+        }
+        segments(&engine)
+    };
+    for name in ["a", "b", "c"] {
+        store_sealed(&engine, rows(name, 0, 10));
+    }
+    store_sealed(&engine, rows("d", 1, 10));
+    // So few are worth no merge while others may come.
+    assert_eq!(merge(QUIET_ROUNDS), 4);
+    store_sealed(&engine, rows("e", 1, 10));
+    assert_eq!(merge(QUIET_ROUNDS), 5);
+    assert_eq!(merge(10), 2);
+    assert!(!engine.merge().unwrap());
+    assert_eq!(totals(&engine), (50, "50".to_owned()));
+}
