@@ -215,7 +215,7 @@ impl Catalog {
             Ok(()) => {}
             Err(WriteError::NotWritten(source)) => return Err(what(source)),
             Err(WriteError::Unknown(source)) => {
-                self.files.doubt();
+                self.files.doubt(std::mem::take(&mut draft.paths));
                 return Err(what(source));
             }
         }
@@ -310,11 +310,11 @@ impl Catalog {
                             disk.remove(&path)?;
                         }
                     }
-                    remove_if_empty(disk, &directory)?;
+                    remove_if_empty(disk, &directory);
                 }
-                remove_if_empty(disk, &meters)?;
+                remove_if_empty(disk, &meters);
             }
-            remove_if_empty(disk, &root.join(&organization))?;
+            remove_if_empty(disk, &root.join(&organization));
         }
         Ok(())
     }
@@ -358,12 +358,11 @@ pub(crate) fn organization_mut(
     all.get_mut(place)
 }
 
-fn remove_if_empty(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    let is_empty = disk.list(directory).is_ok_and(|names| names.is_empty());
-    if is_empty {
-        disk.remove_directory(directory)?;
+fn remove_if_empty(disk: &dyn Disk, directory: &Path) {
+    if disk.list(directory).is_ok_and(|names| names.is_empty()) {
+        // One that stays is untidy, and no reason not to start.
+        let _ = disk.remove_directory(directory);
     }
-    Ok(())
 }
 
 fn list_or_nothing(disk: &dyn Disk, path: &Path) -> io::Result<Vec<String>> {

@@ -48,6 +48,7 @@ pub struct Engine {
     settings: Settings,
     torn_bytes: u64,
     threads: Mutex<Option<Threads>>,
+    received_before: Option<Timestamp>,
 }
 
 /// The threads and the lock that must outlive them.
@@ -166,6 +167,7 @@ impl Engine {
         let (catalog, state) = open_sealed(&disk, directory, &settings)?;
         let manifest = catalog.manifest();
         let recovered = recover(disk.as_ref(), &log, &manifest, &state)?;
+        let received_before = recovered.marks.latest();
         let log_writer = LogWriter::resume(
             disk,
             directory,
@@ -203,6 +205,7 @@ impl Engine {
             settings,
             torn_bytes: recovered.end.torn_bytes,
             threads: Mutex::new(Some(threads)),
+            received_before,
         })
     }
 
@@ -405,10 +408,20 @@ impl Engine {
     ) -> Result<u64, MaintenanceError> {
         // Only what is sealed can be dropped; a meter with few measurements would never be sealed by itself. One seal
         // is for all meters, so that the next of them needs none.
-        if self.holds_before(organization, meter, before) {
-            self.seal()?;
-        }
-        self.keeper.expire(organization, meter, before)
+        let sealed = if self.holds_before(organization, meter, before) {
+            self.seal()
+        } else {
+            Ok(())
+        };
+        // A disk that is too full for a seal is one that has to be freed.
+        let dropped = self.keeper.expire(organization, meter, before)?;
+        sealed.map(|()| dropped)
+    }
+
+    /// The latest time at which a measurement is known to have been received before the engine was opened, to within an
+    /// hour; `None` if none ever was. What the clock says now had no part in it.
+    pub fn received_before_opening(&self) -> Option<Timestamp> {
+        self.received_before
     }
 
     /// Whether memory has measurements of months that ended by `before`.

@@ -36,8 +36,8 @@ struct Open {
 #[derive(Debug, Default)]
 struct Garbage {
     paths: Vec<PathBuf>,
-    /// A manifest was written, and nobody knows whether it is the one that a restart finds: it may name these.
-    is_needed: bool,
+    /// Files of manifests that were written so that nobody knows whether a restart finds them.
+    doubtful: Vec<PathBuf>,
 }
 
 impl Files {
@@ -66,7 +66,8 @@ impl Files {
     /// held with the last who holds them.
     pub(crate) fn remove(&self, paths: Vec<PathBuf>) {
         let mut garbage = self.garbage.lock();
-        garbage.is_needed = false;
+        let mut settled = std::mem::take(&mut garbage.doubtful);
+        garbage.paths.append(&mut settled);
         let mut held = self.held.lock();
         for path in paths {
             match held.obsolete.get_mut(path.as_path()) {
@@ -78,19 +79,16 @@ impl Files {
         self.sweep(&mut garbage);
     }
 
-    /// Removes files of an attempt that failed: at once, since they may be what fills the disk, or, if a restart may find
-    /// a manifest that names them, after the next commit.
+    /// Removes files of an attempt that failed: at once, since they may be what fills the disk.
     pub(crate) fn discard(&self, paths: impl IntoIterator<Item = PathBuf>) {
         let mut garbage = self.garbage.lock();
         garbage.paths.extend(paths);
-        if !garbage.is_needed {
-            self.sweep(&mut garbage);
-        }
+        self.sweep(&mut garbage);
     }
 
-    /// Nobody knows whether a restart finds the manifest that names what is discarded from now on.
-    pub(crate) fn doubt(&self) {
-        self.garbage.lock().is_needed = true;
+    /// Keeps files of an attempt that failed until the next commit: a restart may find the manifest that names them.
+    pub(crate) fn doubt(&self, paths: Vec<PathBuf>) {
+        self.garbage.lock().doubtful.extend(paths);
     }
 
     /// What cannot be removed is tried again with the next, and at the latest the next start does it.

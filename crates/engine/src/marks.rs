@@ -29,6 +29,14 @@ impl Marks {
         &self.list
     }
 
+    /// The latest time at which something is known to have been received; there may be an hour's worth later.
+    pub(crate) fn latest(&self) -> Option<Timestamp> {
+        let marked = self.list.last().map(|(time, _)| *time);
+        marked
+            .max(self.last_received)
+            .and_then(Timestamp::from_micros)
+    }
+
     /// Something is received, and `sequence` is the next to be given.
     pub(crate) fn note(&mut self, received: Timestamp, sequence: u64) {
         let received = received.micros();

@@ -1,10 +1,11 @@
 //! Retention: drops what a meter keeps no longer, some minutes after the start and then every hour.
 //!
-//! What is dropped is gone for good, so the clock is believed only while it agrees with what else is known of the time.
+//! What is dropped is gone for good, so the clock is believed only as far as it agrees with what else is known of the
+//! time: what was received before this process began, and how long it has run.
 
 use crate::server::now;
 use meterd_control::{Control, List, Meter, Organization, Stored};
-use meterd_engine::{Cancel, Engine, Listing};
+use meterd_engine::Engine;
 use meterd_fault::Fault;
 use meterd_model::{MeterId, OrganizationId, Timestamp};
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use tracing::{info, warn};
 const PAUSE: Duration = Duration::from_hours(1);
 /// How far the clock may have been set since the last look.
 const JUMP_MAX: Duration = Duration::from_mins(5);
-/// How long ago the newest measurement may have been received.
-const SILENCE_MAX: Duration = Duration::from_hours(31 * 24);
+/// How long the server may have been away before this start; what that leaves undropped goes with a later start.
+const AWAY_MAX: Duration = Duration::from_hours(31 * 24);
 
 /// Goes on until it is aborted. What is being dropped then is finished, and no other meter is begun.
 pub(crate) async fn keep(control: Arc<Control>, engine: Arc<Engine>, first_after: Duration) {
     let stopping = StopOnDrop::default();
-    let mut last = Look::now();
+    let received_before = engine.received_before_opening();
+    let first = Look::now();
+    let mut last = first;
     let mut pause = first_after;
     loop {
         tokio::time::sleep(pause).await;
@@ -32,9 +35,17 @@ pub(crate) async fn keep(control: Arc<Control>, engine: Arc<Engine>, first_after
             warn!("retention: the clock was set, to {wall}; nothing is dropped for an hour");
             continue;
         }
+        let at = first.trusted(&last, received_before);
+        if at < last.wall {
+            let wall = last.wall;
+            warn!(
+                "retention: the clock says {wall}, which is too far after what was received before the start; {at} is taken for the present"
+            );
+        }
         let (control, engine) = (Arc::clone(&control), Arc::clone(&engine));
         let stopped = Arc::clone(&stopping.0);
-        let done = tokio::task::spawn_blocking(move || drop_old(&control, &engine, &stopped)).await;
+        let done =
+            tokio::task::spawn_blocking(move || drop_old(&control, &engine, at, &stopped)).await;
         if let Ok(Err(fault)) = done {
             warn!("retention: {}", fault.log_context().unwrap_or("failed"));
         }
@@ -67,6 +78,14 @@ impl Look {
         }
     }
 
+    /// The time of a `later` look as far as it can be trusted. This look was made at the start.
+    fn trusted(&self, later: &Self, received_before: Option<Timestamp>) -> Timestamp {
+        let passed = later.steady.saturating_duration_since(self.steady);
+        let latest = received_before.map(|time| time.saturating_add(AWAY_MAX + passed));
+        // Where nothing was received before, nothing old can be lost.
+        latest.map_or(later.wall, |latest| later.wall.min(latest))
+    }
+
     fn is_jump_to(&self, later: &Self) -> bool {
         let passed = later.steady.saturating_duration_since(self.steady);
         let expected = self.wall.saturating_add(passed);
@@ -75,18 +94,16 @@ impl Look {
     }
 }
 
-fn drop_old(control: &Control, engine: &Engine, stopped: &AtomicBool) -> Result<(), Fault> {
+fn drop_old(
+    control: &Control,
+    engine: &Engine,
+    at: Timestamp,
+    stopped: &AtomicBool,
+) -> Result<(), Fault> {
     let organizations = all_organizations(control)?;
-    let now = now();
-    if let Some(newest) = silent_since(engine, &organizations, now) {
-        warn!(
-            "retention: the clock says {now}, and the newest measurement was received at {newest}; nothing is dropped until one is received"
-        );
-        return Ok(());
-    }
     for organization in &organizations {
         // The other organizations must not wait for this one.
-        if let Err(fault) = drop_old_of(control, engine, organization, stopped) {
+        if let Err(fault) = drop_old_of(control, engine, organization, at, stopped) {
             warn!(
                 organization = %organization.document.name,
                 "retention of {}: {}",
@@ -111,33 +128,11 @@ fn all_organizations(control: &Control) -> Result<Vec<Arc<Stored<Organization>>>
     }
 }
 
-/// When the newest measurement was received, if that is too long ago to believe the clock.
-fn silent_since(
-    engine: &Engine,
-    organizations: &[Arc<Stored<Organization>>],
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let newest = Listing {
-        limit: 1,
-        ..Listing::default()
-    };
-    let mut last = None;
-    for organization in organizations {
-        let listed = engine.list(organization.organization_id(), &newest, &Cancel::new());
-        let page = listed.unwrap_or_default();
-        let received = page.measurements.first().map(|listed| listed.received);
-        last = last.max(received);
-        if last.is_some_and(|last| last.saturating_add(SILENCE_MAX) >= now) {
-            return None;
-        }
-    }
-    last
-}
-
 fn drop_old_of(
     control: &Control,
     engine: &Engine,
     organization: &Stored<Organization>,
+    at: Timestamp,
     stopped: &AtomicBool,
 ) -> Result<(), Fault> {
     let id = organization.organization_id();
@@ -153,7 +148,9 @@ fn drop_old_of(
                 continue;
             };
             if let Some(days) = meter.document.retention_days {
-                drop_old_rows(engine, id, &organization.document.name, &meter, days);
+                let kept = Duration::from_hours(u64::from(days) * 24);
+                let before = at.saturating_sub(kept);
+                drop_old_rows(engine, id, &organization.document.name, &meter, before);
             }
         }
         match page.next {
@@ -168,10 +165,8 @@ fn drop_old_rows(
     organization: OrganizationId,
     organization_name: &str,
     meter: &Stored<Meter>,
-    days: u32,
+    before: Timestamp,
 ) {
-    let kept = Duration::from_hours(u64::from(days) * 24);
-    let before = now().saturating_sub(kept);
     let name = &meter.document.name;
     match engine.expire(organization, MeterId(meter.id), before) {
         Ok(0) => {}
@@ -193,11 +188,6 @@ fn drop_old_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use meterd_control::Author;
-    use meterd_engine::testing::SimulatedDisk;
-    use meterd_engine::{Batch, OnConflict, Settings};
-    use meterd_model::{Measurement, MeasurementId, Subject};
-    use std::path::Path;
 
     const DAY: Duration = Duration::from_hours(24);
 
@@ -221,42 +211,24 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_far_ahead_of_the_newest_measurement_is_not_believed() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("control.sqlite");
-        let control = Control::open(path, meterd_control::Settings::default()).unwrap();
-        let disk = Arc::new(SimulatedDisk::new());
-        let engine = Engine::open(Path::new("data"), Settings::default(), disk).unwrap();
+    fn a_clock_that_was_wrong_at_the_start_is_not_believed() {
         let received = Timestamp::parse("2026-11-01T00:00:00Z").unwrap();
-        let author = Author::system(received);
-        for name in ["idle", "busy"] {
-            let organization = Organization::named(name);
-            (control.store().create_organization(organization, &author)).unwrap();
+        let start = |days: u32| Look {
+            wall: received.saturating_add(DAY * days),
+            steady: Instant::now(),
+        };
+        for (days_away, trusted_days) in [(0, 2), (20, 22), (30, 32), (3_650, 33)] {
+            let first = start(days_away);
+            let later = Look {
+                wall: first.wall.saturating_add(DAY * 2),
+                steady: first.steady + DAY * 2,
+            };
+            assert_eq!(
+                first.trusted(&later, Some(received)),
+                received.saturating_add(DAY * trusted_days),
+                "{days_away}"
+            );
+            assert_eq!(first.trusted(&later, None), later.wall);
         }
-        let organizations = all_organizations(&control).unwrap();
-        let later = |days: u32| received.saturating_add(DAY * days);
-        // Where there is nothing, nothing can be lost.
-        assert_eq!(silent_since(&engine, &organizations, later(1000)), None);
-        let measurement = Measurement {
-            id: MeasurementId::new("a").unwrap(),
-            meter: MeterId(uuid::Uuid::nil()),
-            subject: Subject::new("s").unwrap(),
-            time: Timestamp::MIN,
-            end_time: None,
-            values: Vec::new(),
-            attributes: Vec::new(),
-        };
-        let batch = Batch {
-            organization: organizations[1].organization_id(),
-            received,
-            measurements: vec![measurement],
-            on_conflict: OnConflict::Reject,
-        };
-        engine.submit(batch).unwrap().wait().unwrap();
-        assert_eq!(silent_since(&engine, &organizations, later(31)), None);
-        assert_eq!(
-            silent_since(&engine, &organizations, later(32)),
-            Some(received)
-        );
     }
 }
