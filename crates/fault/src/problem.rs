@@ -318,6 +318,8 @@ pub enum Format {
     Cursor,
     /// Letters, digits, `_`, `-`, `.`, starting with a letter.
     Name,
+    /// Letters of any script, digits, `_` and `$`, no digit first.
+    Identifier,
     /// One address or block: `192.0.2.1`, `2001:db8::/32`.
     AddressBlock,
     /// Wattwatchers serial number.
@@ -348,6 +350,9 @@ impl Format {
             Self::Cursor => "the next_cursor of an earlier answer to the same request",
             Self::Name => {
                 "a name of letters, digits, underscores, hyphens and full stops that starts with a letter"
+            }
+            Self::Identifier => {
+                "a name of letters, digits, underscores and dollar signs that does not start with a digit"
             }
             Self::AddressBlock => "an IP address or a CIDR block",
             Self::DeviceSerial => "a serial number of 13 characters, starting with a B, D, E or F",

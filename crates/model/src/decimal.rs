@@ -2,8 +2,14 @@
 //!
 //! A [`Decimal`] counts units of 10⁻¹⁸ in 128 bits: up to 20 digits before the point and 18 after it. That is the
 //! range of `DECIMAL(38, 18)`, which Parquet, `DuckDB` and pandas read as they are. Every value has one
-//! representation, so equal numbers are equal bytes. Nothing here rounds, except [`DecimalSum::mean`], which says so.
+//! representation, so equal numbers are equal bytes. Nothing here rounds, except [`Decimal::parse_rounded`],
+//! [`DecimalSum::mean`] and what is in `arithmetic`, which say so.
 
+mod arithmetic;
+
+pub use arithmetic::Rounding;
+
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 use std::ops::Neg;
 use std::str::FromStr;
@@ -72,6 +78,54 @@ impl Decimal {
             Some(decimal) => Ok(decimal),
             None => Self::parse_any(text),
         }
+    }
+
+    /// As [`Self::parse`], but digits past the 18th after the point are rounded, half to even: for clients whose numbers
+    /// are binary and show such digits unasked.
+    pub fn parse_rounded(text: &[u8]) -> Result<Self, DecimalError> {
+        match Self::parse(text) {
+            Err(DecimalError::Digits) => Self::parse_long(text),
+            done => done,
+        }
+    }
+
+    fn parse_long(text: &[u8]) -> Result<Self, DecimalError> {
+        let (negative, number) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            _ => (false, text),
+        };
+        let mut halves = number.splitn(2, |byte| matches!(byte, b'e' | b'E'));
+        let mut parts = halves.next().unwrap_or_default().splitn(2, |b| *b == b'.');
+        let integer = parts.next().unwrap_or_default();
+        let fraction = parts.next();
+        let is_number = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let leading_zero = integer.len() > 1 && integer.starts_with(b"0");
+        if !is_number(integer) || leading_zero || !fraction.is_none_or(is_number) {
+            return Err(DecimalError::Syntax);
+        }
+        let exponent = halves.next().map_or(Ok(0), exponent_of)?;
+        let length = |digits: &[u8]| i64::try_from(digits.len()).unwrap_or(i64::MAX);
+        let fraction = fraction.unwrap_or_default();
+        // How many digits count units or more; negative if the number begins behind the last unit.
+        let kept = length(integer) + exponent + i64::from(SCALE);
+        let mut units = 0_u128;
+        let (mut next, mut more) = (b'0', false);
+        let digits = integer.iter().chain(fraction).copied();
+        for (place, digit) in (0_i64..).zip(digits.chain(std::iter::repeat(b'0'))) {
+            let is_past_digits = place >= length(integer) + length(fraction);
+            match place.cmp(&kept) {
+                _ if is_past_digits && (units == 0 || place >= kept) => break,
+                Ordering::Less => units = units * 10 + u128::from(digit - b'0'),
+                Ordering::Equal => next = digit,
+                Ordering::Greater => more |= digit != b'0',
+            }
+            if units >= LIMIT {
+                return Err(DecimalError::Digits);
+            }
+        }
+        let up = next > b'5' || (next == b'5' && (more || units % 2 == 1));
+        let units = (units + u128::from(up)).cast_signed();
+        Self::from_units(if negative { -units } else { units }).ok_or(DecimalError::Digits)
     }
 
     /// What nearly all numbers are: short and without exponent, so that 64 bits hold their digits. `None` says nothing
@@ -167,6 +221,23 @@ impl Decimal {
     pub fn is_negative(self) -> bool {
         self.0 < 0
     }
+}
+
+/// What follows the `e` of a number.
+fn exponent_of(text: &[u8]) -> Result<i64, DecimalError> {
+    let (down, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(DecimalError::Syntax);
+    }
+    let exponent = digits.iter().fold(0_i64, |so_far, digit| {
+        // Far beyond the range already.
+        so_far.min(1_000_000) * 10 + i64::from(digit - b'0')
+    });
+    Ok(if down { -exponent } else { exponent })
 }
 
 /// Significant digits read so far: `mantissa × 10^exponent`, trailing zeros held back so that they cost no range.
@@ -292,17 +363,11 @@ impl DecimalSum {
         if count == 0 {
             return None;
         }
-        let (quotient, remainder) = self.magnitude().divide(count);
-        let twice = u128::from(remainder) * 2;
-        let round_up =
-            twice > u128::from(count) || (twice == u128::from(count) && quotient.low & 1 == 1);
-        let mut rounded = Self {
-            high: quotient.high.cast_signed(),
-            low: quotient.low,
+        let mean = self.magnitude().divide_half_even(count.into());
+        let rounded = Self {
+            high: mean.high.cast_signed(),
+            low: mean.low,
         };
-        if round_up {
-            rounded.add_wide(Self { high: 0, low: 1 });
-        }
         Some(if self.is_negative() {
             rounded.negated()
         } else {
@@ -340,13 +405,13 @@ impl From<Decimal> for DecimalSum {
 }
 
 impl PartialOrd for DecimalSum {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for DecimalSum {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         (self.high, self.low).cmp(&(other.high, other.low))
     }
 }
@@ -358,7 +423,7 @@ impl fmt::Display for DecimalSum {
 }
 
 /// 256 bits without sign.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Wide {
     high: u128,
     low: u128,
@@ -375,7 +440,66 @@ impl Wide {
         self.high == 0 && self.low == 0
     }
 
-    /// Schoolbook division, 64 bits at a time.
+    fn product(a: u128, b: u128) -> Self {
+        let (low, high) = a.carrying_mul(b, 0);
+        Self { high, low }
+    }
+
+    /// The nearest whole quotient, from the middle the even one. The divisor is at most 10³⁸ and not 0.
+    fn divide_half_even(self, divisor: u128) -> Self {
+        let (quotient, remainder) = match u64::try_from(divisor) {
+            Ok(divisor) => {
+                let (quotient, remainder) = self.divide(divisor);
+                (quotient, remainder.into())
+            }
+            Err(_) => self.divide_by_wide(divisor),
+        };
+        let up = match remainder.cmp(&(divisor - remainder)) {
+            Ordering::Less => false,
+            Ordering::Equal => quotient.low % 2 == 1,
+            Ordering::Greater => true,
+        };
+        let (low, carry) = quotient.low.overflowing_add(up.into());
+        Self {
+            high: quotient.high + u128::from(carry),
+            low,
+        }
+    }
+
+    /// Long division by a divisor of more than 64 bits and at most 10³⁸: the two upper digits, to the base of 2⁶⁴, of
+    /// a quotient fall out at once, each lower one is estimated from the upper half of the divisor and mended.
+    /// (Knuth, The Art of Computer Programming, 4.3.1, algorithm D.)
+    fn divide_by_wide(self, divisor: u128) -> (Self, u128) {
+        const LOW_HALF: u128 = u64::MAX as u128;
+        let shift = divisor.leading_zeros();
+        let scaled = divisor << shift;
+        let digit = |above: u128, next: u128| {
+            let mut digit = above / (scaled >> 64);
+            let mut rest = above % (scaled >> 64);
+            while rest <= LOW_HALF
+                && (digit > LOW_HALF || digit * (scaled & LOW_HALF) > ((rest << 64) | next))
+            {
+                digit -= 1;
+                rest += scaled >> 64;
+            }
+            let rest = ((above << 64) | next).wrapping_sub(digit.wrapping_mul(scaled));
+            (digit, rest)
+        };
+        let above = self.high % divisor;
+        // The divisor is below 2¹²⁷, so the shift is at least 1.
+        let (upper, rest) = digit(
+            (above << shift) | (self.low >> (u128::BITS - shift)),
+            ((self.low << shift) >> 64) & LOW_HALF,
+        );
+        let (lower, rest) = digit(rest, (self.low << shift) & LOW_HALF);
+        let quotient = Self {
+            high: self.high / divisor,
+            low: (upper << 64) | lower,
+        };
+        (quotient, rest >> shift)
+    }
+
+    /// Long division, 64 bits at a time.
     fn divide(self, divisor: u64) -> (Self, u64) {
         const LOW_HALF: u128 = u64::MAX as u128;
         let divisor = u128::from(divisor);
@@ -503,6 +627,61 @@ mod tests {
     }
 
     #[test]
+    fn digits_past_the_last_are_rounded_where_that_is_asked_for() {
+        for (text, shown) in [
+            ("1.5", "1.5"),
+            ("0.0012345678901234567", "0.001234567890123457"),
+            ("0.0000000000000000005", "0"),
+            ("0.0000000000000000015", "0.000000000000000002"),
+            ("0.00000000000000000050000001", "0.000000000000000001"),
+            ("-0.0000000000000000006", "-0.000000000000000001"),
+            ("6e-19", "0.000000000000000001"),
+            ("6e-20", "0"),
+            ("1e-99999999999999999999", "0"),
+            (
+                "12345678901234567890.12345678901234567890e-1",
+                "1234567890123456789.012345678901234568",
+            ),
+            ("0.9999999999999999999", "1"),
+            (
+                "99999999999999999999.9999999999999999994",
+                "99999999999999999999.999999999999999999",
+            ),
+        ] {
+            let parsed = Decimal::parse_rounded(text.as_bytes()).unwrap();
+            assert_eq!(parsed.to_string(), shown, "{text}");
+        }
+        for text in [
+            "1e20",
+            "100000000000000000000.0000000000000000001",
+            "99999999999999999999.9999999999999999996",
+            "1e999999999999999999",
+        ] {
+            assert_eq!(
+                Decimal::parse_rounded(text.as_bytes()),
+                Err(DecimalError::Digits),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "0.1234567890123456789x",
+            "0.1234567890123456789e",
+            "01.1234567890123456789",
+            "1.1234567890123456789e+-1",
+            ".1234567890123456789",
+            "1.1234567890123456789.0",
+            "0.1234567890123456789e1e1",
+        ] {
+            assert_eq!(
+                Decimal::parse_rounded(text.as_bytes()),
+                Err(DecimalError::Syntax),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn sums_past_128_bits_are_exact() {
         let mut sum = DecimalSum::ZERO;
         for _ in 0..1000 {
@@ -571,6 +750,15 @@ mod tests {
             if let Some(value) = Decimal::parse_short(text.as_bytes()) {
                 prop_assert_eq!(Decimal::parse_any(text.as_bytes()), Ok(value));
             }
+        }
+
+        /// Against the division that means are rounded by.
+        #[test]
+        fn rounding_agrees_with_division(units in any::<i64>(), exponent in 1_u32..12) {
+            let divisor = 10_u64.pow(exponent);
+            let text = format!("{units}e-{}", SCALE + exponent);
+            let expected = DecimalSum::from(Decimal(i128::from(units))).mean(divisor).and_then(DecimalSum::to_decimal);
+            prop_assert_eq!(Decimal::parse_rounded(text.as_bytes()).ok(), expected);
         }
 
         #[test]

@@ -43,6 +43,10 @@ pub enum Alphabet {
     Name,
     /// Any characters but control characters, and no blank at either end.
     Text,
+    /// Letters of any script, digits, `_` and `$`; no digit first.
+    Identifier,
+    /// Any characters.
+    Any,
 }
 
 /// Why a text is not the name it should be.
@@ -71,6 +75,12 @@ pub fn check_text(text: &str, rule: TextRule) -> Result<(), TextError> {
             text.bytes().next().is_none_or(|b| b.is_ascii_alphabetic()) && is_all(text, in_name)
         }
         Alphabet::Text => text.trim() == text && !text.chars().any(char::is_control),
+        Alphabet::Identifier => {
+            let mut chars = text.chars();
+            chars.next().is_none_or(starts_identifier)
+                && chars.all(|char| starts_identifier(char) || char.is_ascii_digit())
+        }
+        Alphabet::Any => true,
     };
     if fits {
         Ok(())
@@ -92,7 +102,18 @@ fn is_plain(text: &str, rule: TextRule) -> bool {
         Alphabet::Text => {
             first != b' ' && last != b' ' && is_all(text, |byte| (b' '..=b'~').contains(&byte))
         }
+        Alphabet::Identifier => {
+            !first.is_ascii_digit()
+                && is_all(text, |byte| {
+                    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
+                })
+        }
+        Alphabet::Any => text.is_ascii(),
     }
+}
+
+fn starts_identifier(char: char) -> bool {
+    char.is_alphabetic() || matches!(char, '_' | '$')
 }
 
 fn in_name(byte: u8) -> bool {
@@ -217,19 +238,29 @@ mod tests {
         /// The shortcut lets nothing through that the rule, spelled out, would not.
         #[test]
         fn plain_texts_follow_the_rule(
-            text in prop_oneof!["[a-z ._-]{0,7}", "[ -~]{0,7}", "[a\\PC\t\u{7f}\u{a0}\u{85}]{0,7}"],
+            text in prop_oneof!["[a-z0-9 ._$-]{0,7}", "[ -~]{0,7}", "[a\\PC\t\u{7f}\u{a0}\u{85}]{0,7}"],
             min_chars in 0_usize..3,
-            is_name in any::<bool>(),
+            alphabet in proptest::sample::select(vec![
+                Alphabet::Name, Alphabet::Text, Alphabet::Identifier, Alphabet::Any,
+            ]),
         ) {
-            let alphabet = if is_name { Alphabet::Name } else { Alphabet::Text };
             let rule = TextRule { min_chars, max_chars: 5, alphabet };
             let length = text.chars().count();
-            let fits = if is_name {
-                let mut chars = text.chars();
-                chars.next().is_none_or(|c| c.is_ascii_alphabetic())
-                    && chars.all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
-            } else {
-                text.trim() == text && !text.contains(char::is_control)
+            let mut chars = text.chars();
+            let first = chars.next().unwrap_or('a');
+            let fits = match alphabet {
+                Alphabet::Name => {
+                    first.is_ascii_alphabetic()
+                        && chars.all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+                }
+                Alphabet::Text => text.trim() == text && !text.contains(char::is_control),
+                Alphabet::Identifier => {
+                    !first.is_ascii_digit()
+                        && text
+                            .chars()
+                            .all(|c| c.is_alphabetic() || c.is_ascii_digit() || "_$".contains(c))
+                }
+                Alphabet::Any => true,
             };
             let expected = if (min_chars..=5).contains(&length) {
                 if fits { Ok(()) } else { Err(TextError::Alphabet(alphabet)) }

@@ -2,6 +2,7 @@
 //!
 //! No I/O and no clock: whoever needs the present time passes it in.
 
+mod date;
 mod decimal;
 mod id;
 mod measurement;
@@ -10,7 +11,8 @@ mod text;
 mod time;
 mod window;
 
-pub use decimal::{Decimal, DecimalError, DecimalSum};
+pub use date::Date;
+pub use decimal::{Decimal, DecimalError, DecimalSum, Rounding};
 pub use id::{
     Alphabet, AttributeValue, FieldName, MeasurementId, MeterId, MeterName, OrganizationId,
     Subject, TextError, TextRule, check_text,

@@ -53,6 +53,15 @@ impl Timestamp {
         Self::from_micros(micros).ok_or(TimeError::Range)
     }
 
+    /// As [`Self::parse`], and besides what services take that follow ISO 8601 more freely: a time without offset is
+    /// UTC, the offset may lack its colon or its minutes, seconds may be left out, and a date alone is its midnight.
+    pub fn parse_iso(text: &str) -> Result<Self, TimeError> {
+        let Some(full) = to_rfc3339(text) else {
+            return Err(TimeError::Syntax);
+        };
+        Self::parse(&full)
+    }
+
     /// This much later, held within the range.
     #[must_use]
     pub fn saturating_add(self, duration: std::time::Duration) -> Self {
@@ -138,6 +147,33 @@ fn rfc3339_micros(text: &[u8]) -> Option<i64> {
     };
     let all_minutes = (days * 24 + hours) * 60 + minutes - offset_minutes;
     Some((all_minutes * 60 + seconds) * 1_000_000 + fraction_micros)
+}
+
+/// The full form of a text that may leave out offset, seconds or the time of day; not yet checked.
+fn to_rfc3339(text: &str) -> Option<std::borrow::Cow<'_, str>> {
+    const DATE: usize = "2026-11-01".len();
+    const MINUTES: usize = "T00:00".len();
+    if !text.is_ascii() {
+        return None;
+    }
+    let (date, rest) = text.split_at_checked(DATE)?;
+    if rest.is_empty() {
+        return Some(format!("{date}T00:00:00Z").into());
+    }
+    let (time, offset) = match rest.find(['Z', 'z', '+', '-']) {
+        Some(place) => rest.split_at_checked(place)?,
+        None => (rest, "Z"),
+    };
+    let offset = match offset.as_bytes() {
+        [_, _, _] => format!("{offset}:00").into(),
+        [_, _, _, b'0'..=b'9', _] => {
+            let (hours, minutes) = offset.split_at_checked(3)?;
+            format!("{hours}:{minutes}").into()
+        }
+        _ => std::borrow::Cow::Borrowed(offset),
+    };
+    let seconds = if time.len() == MINUTES { ":00" } else { "" };
+    Some(format!("{date}{time}{seconds}{offset}").into())
 }
 
 fn two_digits(tens: u8, ones: u8, max: i64) -> Option<i64> {
@@ -234,6 +270,46 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(text), Ok(time));
         }
+    }
+
+    #[test]
+    fn iso_times_may_leave_parts_out() {
+        for (text, shown) in [
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("2026-11-01T02:30", "2026-11-01T02:30:00Z"),
+            ("2026-11-01T02:30:15", "2026-11-01T02:30:15Z"),
+            ("2026-11-01 02:30:15.25", "2026-11-01T02:30:15.25Z"),
+            ("2026-11-01T02:30Z", "2026-11-01T02:30:00Z"),
+            ("2026-11-01T02:30+05:30", "2026-10-31T21:00:00Z"),
+            ("2026-11-01T02:30:00+0530", "2026-10-31T21:00:00Z"),
+            ("2026-11-01T02:00:00-02", "2026-11-01T04:00:00Z"),
+            (
+                "2026-11-01T02:00:00.123456789+00:00",
+                "2026-11-01T02:00:00.123456Z",
+            ),
+        ] {
+            let parsed = Timestamp::parse_iso(text).map(|time| time.to_string());
+            assert_eq!(parsed.as_deref(), Ok(shown), "{text}");
+        }
+        for bad in [
+            "",
+            "2026",
+            "2026-11-01T",
+            "2026-11-01Z",
+            "2026-11-01T2:30",
+            "2026-11-01T02",
+            "20261101T023000Z",
+            "2026-11-01T02:30:00+5",
+            "2026-11-01T02:30:00+05:3",
+            "2026-11-01T02:30:00+053",
+            "2026-11-0é",
+            "2026-02-30",
+            "2026-11-01T02:30:00ZZ",
+            "2026-11-01T02:30:00Z+01:00",
+        ] {
+            assert_eq!(Timestamp::parse_iso(bad), Err(TimeError::Syntax), "{bad}");
+        }
+        assert_eq!(Timestamp::parse_iso("1969-12-31"), Err(TimeError::Range));
     }
 
     /// What a regular expression would say: `d` is a digit, `T` one of `T`, `t` and a blank, all else stands for itself.

@@ -1,6 +1,6 @@
 //! Calendar windows in a zone: the buckets of a query.
 //!
-//! Windows are half-open, cover a range without gaps and never overlap. Days, weeks (from Monday) and months begin
+//! Windows are half-open, cover a range without gaps and never overlap. Days, weeks (from Monday), months and quarters begin
 //! at the first instant of their first date in the zone, whatever daylight saving does to that date. Quarter hours
 //! and hours follow the wall clock and are cut where the zone's offset changes, so that the two runs of a repeated
 //! hour are two windows.
@@ -39,6 +39,10 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
+    pub(crate) fn rules(&self) -> &TimeZone {
+        &self.0
+    }
+
     /// RFC 3339 with the zone's offset at that time; in UTC where that offset has seconds, which RFC 3339 cannot
     /// write (Monrovia until 1972).
     pub fn format(&self, time: Timestamp) -> String {
@@ -58,15 +62,17 @@ pub enum Window {
     Day,
     Week,
     Month,
+    Quarter,
 }
 
 impl Window {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::QuarterHour,
         Self::Hour,
         Self::Day,
         Self::Week,
         Self::Month,
+        Self::Quarter,
     ];
 
     /// As the native API writes it.
@@ -77,6 +83,7 @@ impl Window {
             Self::Day => "day",
             Self::Week => "week",
             Self::Month => "month",
+            Self::Quarter => "quarter",
         }
     }
 
@@ -89,6 +96,7 @@ impl Window {
             Self::Day => 23 * HOUR,
             Self::Week => 7 * 23 * HOUR,
             Self::Month => 28 * 23 * HOUR,
+            Self::Quarter => 90 * 23 * HOUR,
         }
     }
 
@@ -103,7 +111,7 @@ impl Window {
         match self {
             Self::QuarterHour => wall_clock_window(time, 15 * 60, &zone.0),
             Self::Hour => wall_clock_window(time, 60 * 60, &zone.0),
-            Self::Day | Self::Week | Self::Month => self.date_window(time, &zone.0),
+            Self::Day | Self::Week | Self::Month | Self::Quarter => self.date_window(time, &zone.0),
         }
     }
 
@@ -133,6 +141,10 @@ impl Window {
                 date.saturating_sub(days.days())
             }
             Self::Month => date.first_of_month(),
+            Self::Quarter => {
+                let months = (date.month() - 1) % 3;
+                date.first_of_month().saturating_sub(months.months())
+            }
             _ => date,
         }
     }
@@ -141,6 +153,7 @@ impl Window {
         match self {
             Self::Week => first.saturating_add(7.days()),
             Self::Month => first.saturating_add(1.month()),
+            Self::Quarter => first.saturating_add(3.months()),
             _ => first.saturating_add(1.day()),
         }
     }
@@ -149,6 +162,7 @@ impl Window {
         match self {
             Self::Week => first.saturating_sub(7.days()),
             Self::Month => first.saturating_sub(1.month()),
+            Self::Quarter => first.saturating_sub(3.months()),
             _ => first.saturating_sub(1.day()),
         }
     }
@@ -160,7 +174,8 @@ impl fmt::Display for Window {
     }
 }
 
-fn start_of(date: Date, zone: &TimeZone) -> Timestamp {
+/// The first instant of a date.
+pub(crate) fn start_of(date: Date, zone: &TimeZone) -> Timestamp {
     date.to_zoned(zone.clone())
         .and_then(|midnight| midnight.start_of_day())
         .map_or(Timestamp::MAX, |start| {
@@ -295,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn weeks_begin_on_monday_and_months_on_the_first() {
+    fn weeks_begin_on_monday_and_quarters_in_january() {
         let (start, end) = Window::Week.around(at("2026-11-01T12:00:00Z"), &Zone::UTC);
         assert_eq!(
             (start, end),
@@ -307,6 +322,28 @@ mod tests {
             (start, end),
             (at("2024-02-01T05:00:00Z"), at("2024-03-01T05:00:00Z"))
         );
+        for (time, from, to) in [
+            (
+                "2024-01-01T00:00:00Z",
+                "2024-01-01T00:00:00Z",
+                "2024-04-01T00:00:00Z",
+            ),
+            (
+                "2024-06-30T23:59:59Z",
+                "2024-04-01T00:00:00Z",
+                "2024-07-01T00:00:00Z",
+            ),
+            (
+                "2024-12-31T12:00:00Z",
+                "2024-10-01T00:00:00Z",
+                "2025-01-01T00:00:00Z",
+            ),
+        ] {
+            assert_eq!(
+                Window::Quarter.around(at(time), &Zone::UTC),
+                (at(from), at(to))
+            );
+        }
     }
 
     #[test]
@@ -344,7 +381,7 @@ mod tests {
     proptest! {
         /// Windows partition any range, and every instant finds its own window again.
         #[test]
-        fn windows_partition_time(seconds in 0_i64..4_000_000_000, span in 1_i64..2_000_000, zone_index in 0..ZONES.len(), window_index in 0..5_usize) {
+        fn windows_partition_time(seconds in 0_i64..4_000_000_000, span in 1_i64..2_000_000, zone_index in 0..ZONES.len(), window_index in 0..Window::ALL.len()) {
             let zone = zone(ZONES[zone_index]);
             let window = Window::ALL[window_index];
             let (from, to) = (Timestamp::from_seconds(seconds).unwrap(), Timestamp::from_seconds(seconds + span).unwrap());
