@@ -16,6 +16,8 @@ pub enum Actor {
     Operator,
     /// A caller, by the id of its credential.
     Credential(Uuid),
+    /// The resource on whose behalf a caller acts, see [`Credential::principal`](crate::Credential::principal).
+    Principal(Uuid),
 }
 
 /// One act: who and when. Passed to every write.
@@ -46,6 +48,7 @@ impl fmt::Display for Actor {
             Self::System => f.write_str("system"),
             Self::Operator => f.write_str("operator"),
             Self::Credential(id) => write!(f, "credential:{id}"),
+            Self::Principal(id) => write!(f, "principal:{id}"),
         }
     }
 }
@@ -54,14 +57,12 @@ impl FromStr for Actor {
     type Err = ActorError;
 
     fn from_str(text: &str) -> Result<Self, ActorError> {
-        match text {
-            "system" => Ok(Self::System),
-            "operator" => Ok(Self::Operator),
-            _ => text
-                .strip_prefix("credential:")
-                .and_then(|id| id.parse().ok())
-                .map(Self::Credential)
-                .ok_or(ActorError),
+        match text.split_once(':') {
+            None if text == "system" => Ok(Self::System),
+            None if text == "operator" => Ok(Self::Operator),
+            Some(("credential", id)) => id.parse().map(Self::Credential).map_err(|_| ActorError),
+            Some(("principal", id)) => id.parse().map(Self::Principal).map_err(|_| ActorError),
+            _ => Err(ActorError),
         }
     }
 }
@@ -90,9 +91,12 @@ mod tests {
             Actor::System,
             Actor::Operator,
             Actor::Credential(Uuid::from_u128(7)),
+            Actor::Principal(Uuid::from_u128(8)),
         ] {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
-        assert_eq!("credential:x".parse::<Actor>(), Err(ActorError));
+        for bad in ["", "root", "credential:x", "principal:", "system:1"] {
+            assert_eq!(bad.parse::<Actor>(), Err(ActorError), "{bad}");
+        }
     }
 }

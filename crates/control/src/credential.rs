@@ -6,7 +6,7 @@
 
 use crate::Cursor;
 use crate::author::{Actor, Author};
-use crate::document::{Document, Stored};
+use crate::document::{Changed, Document, Stored};
 use crate::limit::LimitPolicy;
 use crate::secret::{SECRET_BYTES_MAX, Secret, SecretForm, SecretHash};
 use crate::store::{List, Page, SERVER, Store, Writes};
@@ -58,6 +58,8 @@ pub struct Credential {
     pub expires_at: Option<Timestamp>,
     pub state: CredentialState,
     pub environment: Environment,
+    /// The resource on whose behalf it acts, where a surface has such; several credentials may share one.
+    pub principal: Option<Uuid>,
     /// Limits of its own, in place of the surface's defaults of the same name.
     pub limits: Vec<LimitPolicy>,
     /// First characters of the secret, to tell keys apart.
@@ -121,6 +123,8 @@ pub struct NewCredential {
     pub addresses: Vec<IpNet>,
     pub expires_at: Option<Timestamp>,
     pub environment: Environment,
+    /// The resource on whose behalf it acts, where a surface has such.
+    pub principal: Option<Uuid>,
     pub limits: Vec<LimitPolicy>,
 }
 
@@ -158,6 +162,7 @@ impl NewCredential {
             addresses: Vec::new(),
             expires_at: None,
             environment: Environment::Live,
+            principal: None,
             limits: Vec::new(),
         }
     }
@@ -550,6 +555,7 @@ impl Credentials {
             expires_at: new.expires_at.map(Timestamp::micros),
             state: CredentialState::Active,
             environment: new.environment,
+            principal: new.principal,
             limits: new.limits,
             hint: secret.hint(),
             client_id,
@@ -790,6 +796,8 @@ pub(crate) struct CredentialDocument {
     expires_at: Option<i64>,
     state: CredentialState,
     environment: Environment,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principal: Option<Uuid>,
     limits: Vec<LimitPolicy>,
     hint: String,
     client_id: Option<String>,
@@ -830,8 +838,14 @@ impl Document for CredentialDocument {
         ]
     }
 
-    fn event_data(&self) -> serde_json::Value {
-        serde_json::json!({"name": self.name, "surface": self.surface, "hint": self.hint})
+    fn event_data(changed: &Changed<'_, Self>) -> serde_json::Value {
+        let Self {
+            name,
+            surface,
+            hint,
+            ..
+        } = &changed.newest().document;
+        serde_json::json!({"name": name, "surface": surface, "hint": hint})
     }
 }
 
@@ -923,6 +937,7 @@ fn view(stored: &Stored<CredentialDocument>) -> Credential {
         expires_at: document.expires_at.map(crate::database::time),
         state: document.state,
         environment: document.environment,
+        principal: document.principal,
         limits: document.limits.clone(),
         hint: document.hint.clone(),
         client_id: document.client_id.clone(),

@@ -21,20 +21,22 @@ impl Cursor {
         Ok(Self(u128::from_be_bytes(bytes)))
     }
 
-    pub(crate) fn of_id(id: Uuid) -> Self {
+    /// Behind the resource with this id, in either order of creation.
+    pub fn of_id(id: Uuid) -> Self {
         Self(id.as_u128())
     }
 
-    pub(crate) fn as_id(self) -> Uuid {
+    pub fn as_id(self) -> Uuid {
         Uuid::from_u128(self.0)
     }
 
-    pub(crate) fn of_sequence(sequence: u64) -> Self {
+    /// Behind the event with this sequence, newest first.
+    pub fn of_sequence(sequence: u64) -> Self {
         Self(sequence.into())
     }
 
     /// A cursor of another list may not fit; it then points past the end.
-    pub(crate) fn as_sequence(self) -> u64 {
+    pub fn as_sequence(self) -> u64 {
         u64::try_from(self.0).unwrap_or(u64::MAX)
     }
 }

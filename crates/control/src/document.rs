@@ -18,6 +18,8 @@ pub trait Document: Serialize + DeserializeOwned + Clone + Send + Sync + 'static
     /// Stable name in the database and in event types, e.g. `meter`.
     const KIND: &'static str;
     const RESOURCE: Resource;
+    /// What its change events are called: this, then `.created`, `.updated` or `.deleted`.
+    const EVENT: &'static str = Self::KIND;
     /// Version of the document's form. Raise it together with [`Document::upgrade`].
     const SCHEMA: u32 = 1;
 
@@ -36,13 +38,58 @@ pub trait Document: Serialize + DeserializeOwned + Clone + Send + Sync + 'static
         Vec::new()
     }
 
-    /// What change events say of the document besides its id; no secrets.
-    fn event_data(&self) -> Value {
-        let keys = self.unique_keys().into_iter();
+    /// What a change event says besides the resource's id; no secrets.
+    fn event_data(changed: &Changed<'_, Self>) -> Value {
+        let keys = changed.newest().document.unique_keys().into_iter();
         Value::Object(
             keys.map(|(k, v)| (k.to_owned(), v.into()))
                 .collect::<Map<_, _>>(),
         )
+    }
+}
+
+/// Both sides of a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Changed<'a, D> {
+    Created(&'a Stored<D>),
+    Updated {
+        before: &'a Stored<D>,
+        after: &'a Stored<D>,
+    },
+    Deleted(&'a Stored<D>),
+}
+
+impl<'a, D> Changed<'a, D> {
+    /// The resource after the change, or as it was deleted.
+    pub fn newest(&self) -> &'a Stored<D> {
+        match self {
+            Self::Created(stored) | Self::Updated { after: stored, .. } | Self::Deleted(stored) => {
+                stored
+            }
+        }
+    }
+
+    pub fn before(&self) -> Option<&'a Stored<D>> {
+        match self {
+            Self::Created(_) => None,
+            Self::Updated { before, .. } | Self::Deleted(before) => Some(before),
+        }
+    }
+
+    pub fn after(&self) -> Option<&'a Stored<D>> {
+        match self {
+            Self::Created(after) | Self::Updated { after, .. } => Some(after),
+            Self::Deleted(_) => None,
+        }
+    }
+
+    /// The last word of the event's type.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "created",
+            Self::Updated { .. } => "updated",
+            Self::Deleted(_) => "deleted",
+        }
     }
 }
 

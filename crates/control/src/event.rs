@@ -10,8 +10,10 @@ use crate::cursor::Cursor;
 use crate::database::{Database, doing, time};
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Most events that one call returns.
@@ -73,6 +75,11 @@ pub struct EventFilter<'a> {
     pub to: Option<Timestamp>,
     /// Changes of resources only: the audit trail.
     pub audit_only: bool,
+    /// What the type begins with.
+    pub kind_prefix: Option<&'a str>,
+    /// Members of the data (names of letters only) and the texts they hold; all must match. Reads the organization's
+    /// events one by one.
+    pub members: &'a [(&'static str, &'a str)],
 }
 
 #[derive(Clone, Debug)]
@@ -292,16 +299,7 @@ impl Events {
                 .map_err(doing("list events"))?;
             statement
                 .query_map(
-                    params![
-                        organization.0,
-                        sequence,
-                        filter.kind,
-                        filter.resource_kind,
-                        filter.resource_id,
-                        filter.from.map(Timestamp::micros),
-                        filter.to.map(Timestamp::micros),
-                        limit,
-                    ],
+                    params_from_iter(select_values(organization, sequence, filter, limit)),
                     event_of,
                 )
                 .and_then(Iterator::collect)
@@ -333,11 +331,58 @@ pub(crate) fn select_statement(direction: Direction, filter: &EventFilter<'_>) -
     for (_, condition) in conditions.iter().filter(|(is_given, _)| *is_given) {
         statement.push_str(condition);
     }
+    if filter.kind_prefix.is_some() {
+        // The plus keeps the order of the primary key, since nearly all types of an organization begin alike.
+        statement.push_str(" AND +type >= ?9 AND +type < ?10");
+    }
+    for index in 0..filter.members.len() {
+        let path = 11 + 2 * index;
+        // Writing to a string cannot fail.
+        let _ = write!(
+            statement,
+            " AND json_extract(data, ?{path}) = ?{}",
+            path + 1
+        );
+    }
     statement.push_str(match direction {
         Direction::NewestFirst => " AND sequence < ?2 ORDER BY sequence DESC LIMIT ?8",
         Direction::OldestFirst => " AND sequence > ?2 ORDER BY sequence LIMIT ?8",
     });
     statement
+}
+
+/// What the places of [`select_statement`] stand for.
+fn select_values(
+    organization: OrganizationId,
+    sequence: i64,
+    filter: &EventFilter<'_>,
+    limit: usize,
+) -> Vec<SqlValue> {
+    let text =
+        |text: Option<&str>| text.map_or(SqlValue::Null, |text| SqlValue::Text(text.to_owned()));
+    let time = |time: Option<Timestamp>| {
+        time.map_or(SqlValue::Null, |time| SqlValue::Integer(time.micros()))
+    };
+    let mut values = vec![
+        SqlValue::Blob(organization.0.as_bytes().to_vec()),
+        SqlValue::Integer(sequence),
+        text(filter.kind),
+        text(filter.resource_kind),
+        text(filter.resource_id),
+        time(filter.from),
+        time(filter.to),
+        SqlValue::Integer(i64::try_from(limit).unwrap_or(i64::MAX)),
+    ];
+    if filter.kind_prefix.is_some() || !filter.members.is_empty() {
+        let end = filter
+            .kind_prefix
+            .map(|prefix| format!("{prefix}{}", char::MAX));
+        values.extend([text(filter.kind_prefix), text(end.as_deref())]);
+    }
+    for (name, value) in filter.members {
+        values.extend([SqlValue::Text(format!("$.{name}")), text(Some(value))]);
+    }
+    values
 }
 
 /// The event that this one counts into.

@@ -1,7 +1,7 @@
 //! The control plane: what is configured, who may call, how much, and what happened.
 //!
 //! [`Control`] opens one database and gives access to its parts: the resource [`Store`], [`Events`],
-//! [`Credentials`], [`Tokens`], the [`Limiter`] and [`Idempotency`]. Everything on the path of a request reads memory;
+//! [`Credentials`], [`Tokens`], the [`Limiter`], [`Idempotency`], [`Files`] and the [`Signer`]. Everything on the path of a request reads memory;
 //! what writes blocks until it is on the disk, so asynchronous callers use a thread for it. Time is passed in.
 
 mod author;
@@ -10,12 +10,17 @@ mod cursor;
 mod database;
 mod document;
 mod event;
+mod files;
 mod idempotency;
 mod limit;
+mod mark;
 mod memory;
 mod meter;
 mod organization;
+mod resource;
 mod secret;
+mod signature;
+mod signing;
 mod store;
 mod token;
 
@@ -31,10 +36,11 @@ pub use credential::{
 };
 pub use cursor::{Cursor, CursorError};
 pub use database::OpenError;
-pub use document::{Document, Documents, Stored};
+pub use document::{Changed, Document, Documents, Stored};
 pub use event::{
     Change, EVENT_DATA_BYTES_MAX, EVENT_PAGE_MAX, Event, EventFilter, Events, NewEvent, ResourceRef,
 };
+pub use files::{FileMeta, FileWriter, Files, NewFile};
 pub use idempotency::{
     ANSWER_BODY_BYTES_MAX, ANSWER_HEADERS_BYTES_MAX, ANSWER_KEPT, ANSWERS_MAX, Answer, Begin,
     IDEMPOTENCY_KEY_BYTES_MAX, IN_PROGRESS_MAX, Idempotency, InProgress,
@@ -45,7 +51,9 @@ pub use limit::{
 };
 pub use meter::{Meter, RETENTION_DAYS_MAX};
 pub use organization::{DISPLAY_NAME_MAX, ORGANIZATION_NAME_MAX, Organization};
+pub use resource::{Admission, Reference, Resource, Use, refers, used_by};
 pub use secret::{IMPORTED_SECRET_CHARS_MIN, SECRET_BYTES_MAX, Secret, SecretAlphabet, SecretForm};
+pub use signature::Signer;
 pub use store::{
     CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX as DOCUMENT_KEYS_MAX, List, Order, PAGE_MAX, Page,
     SERVER, Store, Writes,
@@ -74,6 +82,8 @@ pub struct Settings {
     pub resources_max: usize,
     /// Keys that the limiter keeps in memory.
     pub limiter_keys_max: usize,
+    /// Bytes of all files of one organization.
+    pub files_bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -84,6 +94,7 @@ impl Default for Settings {
             other_events_max: 100_000,
             resources_max: 500_000,
             limiter_keys_max: KEYS_MAX,
+            files_bytes_max: 20 * 1024 * 1024 * 1024,
         }
     }
 }
@@ -98,6 +109,8 @@ pub struct Control {
     tokens: Tokens,
     limits: Limiter,
     idempotency: Idempotency,
+    files: Files,
+    signer: Signer,
 }
 
 impl Control {
@@ -124,6 +137,8 @@ impl Control {
         Ok(Self {
             limits: Limiter::new(Arc::clone(&database), settings.limiter_keys_max),
             idempotency: Idempotency::new(Arc::clone(&database)),
+            files: Files::open(Arc::clone(&database), settings.files_bytes_max)?,
+            signer: Signer::open(&database)?,
             database,
             store,
             events,
@@ -154,6 +169,14 @@ impl Control {
 
     pub fn idempotency(&self) -> &Idempotency {
         &self.idempotency
+    }
+
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// The database's file.

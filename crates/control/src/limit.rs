@@ -192,6 +192,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Adds what other policies said of the same request later.
+    pub fn join(&mut self, later: Self) {
+        self.allowances.extend(later.allowances);
+        self.refused = self.refused.take().or(later.refused);
+    }
+
     pub fn is_allowed(&self) -> bool {
         self.refused.is_none()
     }

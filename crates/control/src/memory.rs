@@ -1,8 +1,10 @@
 //! The resources in memory, with their keys. Holds exactly what the database holds for the registered kinds.
 
 use crate::document::{Keys, Put};
+use crate::store::List;
 use meterd_model::OrganizationId;
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -39,6 +41,8 @@ struct Entry {
 
 #[derive(Default)]
 struct Tenant {
+    /// Counts the changes since the opening.
+    revision: u64,
     ids: BTreeSet<Uuid>,
     unique: HashMap<&'static str, HashMap<String, Uuid>>,
     index: HashMap<&'static str, HashMap<String, BTreeSet<Uuid>>>,
@@ -91,31 +95,51 @@ impl Memory {
         Some(Arc::clone(&memory.by_id.get(id)?.stored))
     }
 
+    pub(crate) fn revision(&self, kind: &str, organization: OrganizationId) -> u64 {
+        let tenant = self
+            .kinds
+            .get(kind)
+            .and_then(|memory| memory.tenants.get(&organization));
+        tenant.map_or(0, |tenant| tenant.revision)
+    }
+
     pub(crate) fn all(&self, kind: &str) -> impl Iterator<Item = &Arc<dyn Any + Send + Sync>> {
         let memory = self.kinds.get(kind).into_iter();
         memory.flat_map(|memory| memory.by_id.values().map(|entry| &entry.stored))
     }
 
-    /// The organization's resources of a kind that carry all the index values, by rising id. An index value that
-    /// nothing carries gives nothing.
+    /// The organization's resources of a kind that a list asks for, whatever its page. An index value that nothing
+    /// carries gives nothing.
     pub(crate) fn scan(
         &self,
         kind: &str,
         organization: OrganizationId,
-        filters: &[(&str, &str)],
+        list: &List<'_>,
     ) -> Option<Scan<'_>> {
         let memory = self.kinds.get(kind)?;
         let tenant = memory.tenants.get(&organization)?;
-        let mut sets = Vec::with_capacity(filters.len());
-        for (field, value) in filters {
+        let mut sets = Vec::with_capacity(list.filters.len());
+        for (field, value) in list.filters {
             sets.push(tenant.index.get(*field)?.get(*value)?);
         }
         sets.sort_unstable_by_key(|set| set.len());
-        let mut sets = sets.into_iter();
+        let mut ids = match list.any_of {
+            Some((field, values)) => {
+                let carried = tenant.index.get(field)?;
+                let carriers = values.iter().filter_map(|value| carried.get(value));
+                Cow::Owned(carriers.flatten().copied().collect())
+            }
+            None if sets.is_empty() => Cow::Borrowed(&tenant.ids),
+            None => Cow::Borrowed(sets.remove(0)),
+        };
+        if let Some(wanted) = list.ids {
+            let wanted = wanted.iter().filter(|id| ids.contains(id));
+            ids = Cow::Owned(wanted.copied().collect());
+        }
         Some(Scan {
             memory,
-            ids: sets.next().unwrap_or(&tenant.ids),
-            others: sets.collect(),
+            ids,
+            others: sets,
         })
     }
 
@@ -134,6 +158,7 @@ impl Memory {
     fn put(&mut self, put: Put) {
         let memory = self.kinds.entry(put.kind).or_default();
         let tenant = memory.tenants.entry(put.organization).or_default();
+        tenant.revision += 1;
         tenant.ids.insert(put.id);
         for (field, value) in &put.unique {
             let values = tenant.unique.entry(field).or_default();
@@ -168,6 +193,7 @@ impl Memory {
         let Some(tenant) = memory.tenants.get_mut(&entry.organization) else {
             return;
         };
+        tenant.revision += 1;
         tenant.ids.remove(&id);
         for (field, value) in &entry.unique {
             if let Some(values) = tenant.unique.get_mut(field) {
@@ -192,7 +218,7 @@ impl Memory {
 
 pub(crate) struct Scan<'m> {
     memory: &'m KindMemory,
-    ids: &'m BTreeSet<Uuid>,
+    ids: Cow<'m, BTreeSet<Uuid>>,
     others: Vec<&'m BTreeSet<Uuid>>,
 }
 

@@ -9,7 +9,9 @@
 use crate::author::Author;
 use crate::cursor::Cursor;
 use crate::database::{Database, OpenError, doing, full, time};
-use crate::document::{self, Document, DocumentType, Documents, Keys, Loaded, Row, Stored};
+use crate::document::{
+    self, Changed, Document, DocumentType, Documents, Keys, Loaded, Row, Stored,
+};
 use crate::event::{Change, Events, NewEvent, ResourceRef};
 use crate::memory::{Memory, MemoryChange};
 use meterd_fault::{Fault, Kind};
@@ -39,6 +41,10 @@ pub const SERVER: OrganizationId = OrganizationId(Uuid::nil());
 pub struct List<'a> {
     /// Index keys that must all match.
     pub filters: &'a [(&'a str, &'a str)],
+    /// An index key and its values, one of which must match.
+    pub any_of: Option<(&'a str, &'a [String])>,
+    /// Only these, of which those that are not there do not count.
+    pub ids: Option<&'a [Uuid]>,
     pub cursor: Option<Cursor>,
     /// Matching items to pass over first, for surfaces that page by number.
     pub skip: usize,
@@ -51,6 +57,8 @@ impl Default for List<'_> {
     fn default() -> Self {
         Self {
             filters: &[],
+            any_of: None,
+            ids: None,
             cursor: None,
             skip: 0,
             limit: PAGE_MAX,
@@ -185,7 +193,7 @@ impl Store {
         let limit = list.limit.clamp(1, PAGE_MAX);
         let memory = self.inner.memory.read();
         known::<D>(&memory)?;
-        let Some(scan) = memory.scan(D::KIND, organization, list.filters) else {
+        let Some(scan) = memory.scan(D::KIND, organization, list) else {
             return Ok(Page {
                 items: Vec::new(),
                 next: None,
@@ -213,9 +221,19 @@ impl Store {
     ) -> Result<usize, Fault> {
         let memory = self.inner.memory.read();
         known::<D>(&memory)?;
+        let list = List {
+            filters,
+            ..List::default()
+        };
         Ok(memory
-            .scan(D::KIND, organization, filters)
+            .scan(D::KIND, organization, &list)
             .map_or(0, |scan| scan.oldest_first(None).count()))
+    }
+
+    /// A number that is another one after each change of a resource of the kind, for caches of what is made of them.
+    pub fn revision<D: Document>(&self, organization: OrganizationId) -> u64 {
+        let memory = self.inner.memory.read();
+        memory.revision(D::KIND, organization)
     }
 
     pub fn create<D: Document>(
@@ -300,6 +318,10 @@ impl Store {
         }
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
     pub(crate) fn types(&self) -> Documents {
         Documents {
             types: self.inner.types.clone(),
@@ -362,6 +384,21 @@ impl std::fmt::Debug for Writes<'_> {
 impl Writes<'_> {
     pub fn author(&self) -> &Author {
         self.author
+    }
+
+    /// The store as it was before the transaction.
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+
+    pub(crate) fn sql(&self) -> &Connection {
+        self.sql
+    }
+
+    /// Appends an event that is not a change of a resource. Returns its sequence.
+    pub fn append(&mut self, event: &NewEvent) -> Result<u64, Fault> {
+        let events = &self.store.inner.events;
+        events.insert(self.sql, event, None, self.author)
     }
 
     /// By id, with this transaction's own changes.
@@ -459,7 +496,8 @@ impl Writes<'_> {
             })
             .map_err(doing("insert a resource"))?;
         *self.created.entry(organization).or_default() += 1;
-        self.finish(&stored, None, member_names(&json))?;
+        let members = member_names(&json);
+        self.finish(&stored, &Changed::Created(&stored), members)?;
         Ok(stored)
     }
 
@@ -499,7 +537,11 @@ impl Writes<'_> {
             .map_err(doing("update a resource"))?;
         delete_keys(self.sql, id).map_err(doing("delete keys"))?;
         let changed = changed_members(&to_json(&current.document)?, &json);
-        self.finish(&stored, Some(current.version), changed)?;
+        let sides = Changed::Updated {
+            before: &current,
+            after: &stored,
+        };
+        self.finish(&stored, &sides, changed)?;
         Ok(stored)
     }
 
@@ -517,12 +559,7 @@ impl Writes<'_> {
             .prepare_cached("DELETE FROM resources WHERE id = ?1")
             .and_then(|mut statement| statement.execute([id]))
             .map_err(doing("delete a resource"))?;
-        let change = Change {
-            before: Some(current.version),
-            after: None,
-            members: Vec::new(),
-        };
-        self.record(&current, "deleted", &change)?;
+        self.record(&Changed::Deleted(&current), Vec::new())?;
         self.changes
             .push(MemoryChange::Remove { kind: D::KIND, id });
         Ok(current)
@@ -532,7 +569,7 @@ impl Writes<'_> {
     fn finish<D: Document>(
         &mut self,
         stored: &Arc<Stored<D>>,
-        before: Option<u64>,
+        changed: &Changed<'_, D>,
         members: Vec<String>,
     ) -> Result<(), Fault> {
         self.check_changes()?;
@@ -566,38 +603,33 @@ impl Writes<'_> {
             &put.index,
         )
         .map_err(doing("insert keys"))?;
-        let change = Change {
-            before,
-            after: Some(stored.version),
-            members,
-        };
-        let verb = if before.is_some() {
-            "updated"
-        } else {
-            "created"
-        };
-        self.record(stored, verb, &change)?;
+        self.record(changed, members)?;
         self.changes.push(MemoryChange::Put(put));
         Ok(())
     }
 
     fn record<D: Document>(
         &self,
-        stored: &Stored<D>,
-        verb: &str,
-        change: &Change,
+        changed: &Changed<'_, D>,
+        members: Vec<String>,
     ) -> Result<(), Fault> {
+        let stored = changed.newest();
         let event = NewEvent {
             organization: stored.organization,
-            kind: format!("{}.{verb}", D::KIND),
+            kind: format!("{}.{}", D::EVENT, changed.verb()),
             resource: Some(ResourceRef {
                 kind: D::KIND.to_owned(),
                 id: stored.id.to_string(),
             }),
-            data: stored.document.event_data(),
+            data: D::event_data(changed),
+        };
+        let change = Change {
+            before: changed.before().map(|stored| stored.version),
+            after: changed.after().map(|stored| stored.version),
+            members,
         };
         let events = &self.store.inner.events;
-        events.insert(self.sql, &event, Some(change), self.author)?;
+        events.insert(self.sql, &event, Some(&change), self.author)?;
         Ok(())
     }
 

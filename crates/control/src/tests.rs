@@ -2,7 +2,9 @@
 
 mod access;
 mod control;
+mod files;
 mod idempotency;
+mod resource;
 mod store;
 
 use crate::{Author, Control, Document, Documents, Organization, Settings};

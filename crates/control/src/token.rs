@@ -7,16 +7,13 @@
 //! nothing, since well-known clients fetch a token before every request.
 
 use crate::credential::{Credential, Credentials};
-use crate::database::{Database, OpenError, server_key};
+use crate::database::{Database, OpenError};
 use crate::secret::Secret;
+use crate::signing::{SigningKey, decode, encode};
 use crate::store::SERVER;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use meterd_fault::{Fault, Kind};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -26,7 +23,6 @@ pub const TOKEN_BYTES_MAX: usize = 2_048;
 /// How far in the future a token may have been issued: the clock may have been set back since.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(5);
 const SIGNING_KEY: &str = "token-signing";
-const SIGNING_KEY_BYTES: usize = 32;
 /// `{"alg":"HS256","typ":"JWT"}`
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
@@ -39,7 +35,7 @@ pub struct IssuedToken {
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Tokens {
-    key: Arc<[u8]>,
+    key: SigningKey,
     credentials: Credentials,
 }
 
@@ -56,15 +52,8 @@ struct Claims {
 
 impl Tokens {
     pub(crate) fn open(database: &Database, credentials: Credentials) -> Result<Self, OpenError> {
-        let key = server_key(database, SIGNING_KEY, || {
-            let mut key = vec![0; SIGNING_KEY_BYTES];
-            getrandom::fill(&mut key).map_err(OpenError::Randomness)?;
-            Ok(key)
-        })?;
-        Ok(Self {
-            key: key.into(),
-            credentials,
-        })
+        let key = SigningKey::open(database, SIGNING_KEY)?;
+        Ok(Self { key, credentials })
     }
 
     /// A token for the credential, valid for `lifetime` (whole seconds, at least 1) from `now`.
@@ -84,12 +73,7 @@ impl Tokens {
                 .saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)),
             jti: Uuid::new_v4(),
         };
-        let claims = serde_json::to_vec(&claims)
-            .map_err(|e| Fault::internal(format!("write token claims: {e}")))?;
-        let mut token = format!("{HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
-        let signature = self.mac(&token)?.finalize().into_bytes();
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        let token = self.key.sign(format!("{HEADER}.{}", encode(&claims)?))?;
         Ok(IssuedToken {
             token: Secret::from_issued(token),
             expires_in: Duration::from_secs(seconds),
@@ -123,25 +107,13 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(invalid());
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or_else(invalid)?;
+        // Nothing of the claims is read before.
+        let signed = self.key.verified(token)?.ok_or_else(invalid)?;
         let (header, claims) = signed.split_once('.').ok_or_else(invalid)?;
         if header != HEADER {
             return Err(invalid());
         }
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| invalid())?;
-        // Constant time; nothing of the claims is read before.
-        self.mac(signed)?
-            .verify_slice(&signature)
-            .map_err(|_| invalid())?;
-        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| invalid())?;
-        serde_json::from_slice(&claims).map_err(|_| invalid())
-    }
-
-    fn mac(&self, signed: &str) -> Result<Hmac<Sha256>, Fault> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key)
-            .map_err(|e| Fault::internal(format!("use the signing key: {e}")))?;
-        mac.update(signed.as_bytes());
-        Ok(mac)
+        decode(claims).ok_or_else(invalid)
     }
 }
 

@@ -202,6 +202,78 @@ fn organizations_are_apart() {
 }
 
 #[test]
+fn lists_can_ask_for_one_of_several_values() {
+    let fixture = Fixture::new();
+    let home = fixture.organization("acme");
+    let store = fixture.control.store();
+    for (place, status) in ["on", "off", "lost", "on", "off"].into_iter().enumerate() {
+        let device = Device {
+            name: format!("d{place}"),
+            status: status.to_owned(),
+            count: place as u64,
+        };
+        store.create(home, device, &author()).unwrap();
+    }
+    let names = |filters: &[(&str, &str)], values: &[&str], limit| {
+        let values: Vec<_> = values.iter().map(ToString::to_string).collect();
+        let list = List {
+            filters,
+            any_of: Some(("status", &values)),
+            limit,
+            ..List::default()
+        };
+        let page = store.list::<Device>(home, &list).unwrap();
+        let names: Vec<_> = page.items.iter().map(|d| d.document.name.clone()).collect();
+        (names.join(" "), page.next.is_some())
+    };
+    assert_eq!(
+        names(&[], &["on", "lost", "never", "on"], 9),
+        ("d3 d2 d0".into(), false)
+    );
+    assert_eq!(names(&[], &["on", "lost"], 2), ("d3 d2".into(), true));
+    assert_eq!(
+        names(&[("parity", "0")], &["on", "off"], 9),
+        ("d4 d0".into(), false)
+    );
+    assert_eq!(names(&[], &[], 9), (String::new(), false));
+}
+
+#[test]
+fn lists_can_be_held_to_ids() {
+    let fixture = Fixture::new();
+    let (home, other) = (fixture.organization("acme"), fixture.organization("rival"));
+    let store = fixture.control.store();
+    let make = |organization, name| {
+        let made = store.create(organization, device(name), &author());
+        made.unwrap().id
+    };
+    let ids = ["a", "b", "c"].map(|name| make(home, name));
+    let foreign = make(other, "d");
+    let names = |filters: &[(&str, &str)], ids: &[Uuid], limit| {
+        let list = List {
+            filters,
+            ids: Some(ids),
+            limit,
+            ..List::default()
+        };
+        let page = store.list::<Device>(home, &list).unwrap();
+        let names: Vec<_> = page.items.iter().map(|d| d.document.name.clone()).collect();
+        (names.join(" "), page.next.is_some())
+    };
+    let [a, b, c] = ids;
+    assert_eq!(
+        names(&[], &[a, c, foreign, a, Uuid::nil()], 9),
+        ("c a".into(), false)
+    );
+    assert_eq!(names(&[], &[a, b, c], 2), ("c b".into(), true));
+    assert_eq!(
+        names(&[("status", "gone")], &[a], 9),
+        (String::new(), false)
+    );
+    assert_eq!(names(&[], &[], 9), (String::new(), false));
+}
+
+#[test]
 fn lists_page_newest_first_and_survive_deletion_of_the_cursor() {
     let fixture = Fixture::new();
     let home = fixture.organization("acme");
