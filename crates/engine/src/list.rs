@@ -1,13 +1,13 @@
 //! Listings: the measurements themselves, newest first, page by page.
 
 use crate::memory::Memory;
-use crate::query::{Cancel, QueryError, QueryLimit, check, is_retired};
+use crate::query::{Cancel, Filter, QueryError, QueryLimit, TextFilter, check, column, is_retired};
 use crate::segment::read::{Projection, Range, Segment, SegmentRows};
 use crate::settings::Settings;
 use crate::state::Organization;
 use crate::stored::{current_places, rows_of, scan_part};
-use crate::table::Chunk;
-use crate::texts::{NO_TEXT, TextNumber};
+use crate::table::{Cells, Chunk};
+use crate::texts::{NO_TEXT, Texts};
 use meterd_model::{Measurement, MeterId, Subject, Timestamp};
 use parking_lot::RwLock;
 use roaring::RoaringTreemap;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub meter: Option<MeterId>,
-    pub subject: Option<Subject>,
+    pub filter: Filter,
     /// The first time that is listed.
     pub from: Option<Timestamp>,
     /// The first time that is not.
@@ -61,7 +61,7 @@ pub(crate) fn list(
     cancel: &Cancel,
 ) -> Result<ListPage, QueryError> {
     let limit = listing.limit.min(settings.list_limit_max);
-    if limit == 0 {
+    if limit == 0 || listing.filter.matches_nothing() {
         return Ok(ListPage::default());
     }
     loop {
@@ -87,7 +87,7 @@ pub(crate) fn list(
 struct Plan {
     from: i64,
     to: i64,
-    subject: Option<Subject>,
+    filter: Filter,
     /// Only what is smaller is listed.
     before: (i64, u64),
     /// Of the organization when the snapshot was taken.
@@ -102,7 +102,7 @@ enum Source {
         sealing: Option<Arc<Memory>>,
         table: u32,
         chunk: Chunk,
-        subject: Option<TextNumber>,
+        filter: Arc<ChunkFilter>,
         retired: Vec<Arc<RoaringTreemap>>,
     },
     Segment {
@@ -120,8 +120,12 @@ struct Found {
     place: usize,
 }
 
-/// The number of the subject that a listing asks for.
-const WANTED: TextNumber = 0;
+/// What is listed of a table in memory.
+struct ChunkFilter {
+    texts: TextFilter,
+    /// Columns of the attributes that it names.
+    columns: Vec<usize>,
+}
 
 /// The newest so far.
 struct Newest {
@@ -153,7 +157,7 @@ impl Plan {
         let mut plan = Self {
             from: listing.from.map_or(i64::MIN, Timestamp::micros),
             to: listing.to.map_or(i64::MAX, Timestamp::micros),
-            subject: listing.subject.clone(),
+            filter: listing.filter.clone(),
             before: listing.after.map_or((i64::MAX, u64::MAX), |cursor| {
                 (cursor.time.micros(), cursor.sequence)
             }),
@@ -169,7 +173,9 @@ impl Plan {
             let meta = segment.meta();
             let may_match = wanted(meta.partition.meter)
                 && meta.rows > meta.superseded
-                && plan.may_have(meta.time_min, meta.time_max);
+                && plan.may_have(meta.time_min, meta.time_max)
+                && (plan.filter.attributes.iter())
+                    .all(|(name, _)| meta.attributes.binary_search(name).is_ok());
             if may_match {
                 plan.sources.push(Source::Segment {
                     segment: Arc::clone(segment),
@@ -189,14 +195,21 @@ impl Plan {
         sealing: Option<&Arc<Memory>>,
         wanted: &dyn Fn(MeterId) -> bool,
     ) {
-        let subject = match &self.subject {
-            None => None,
-            Some(subject) => match memory.texts.find(subject.as_str()) {
-                None => return,
-                found => found,
-            },
-        };
+        let texts = TextFilter::new(&self.filter, |text| memory.texts.find(text));
+        if texts.is_empty() {
+            return;
+        }
         for (table, meter, rows) in memory.tables().filter(|(_, meter, _)| wanted(*meter)) {
+            let names = rows.attribute_names();
+            let columns = (self.filter.attributes.iter())
+                .map(|(name, _)| names.iter().position(|known| known == name));
+            let Some(columns) = columns.collect() else {
+                continue;
+            };
+            let filter = Arc::new(ChunkFilter {
+                texts: texts.clone(),
+                columns,
+            });
             let retired = match sealing {
                 None => Vec::new(),
                 Some(_) => organization.retired_while_sealing(meter),
@@ -207,7 +220,7 @@ impl Plan {
                         sealing: sealing.cloned(),
                         table,
                         chunk: chunk.clone(),
-                        subject,
+                        filter: Arc::clone(&filter),
                         retired: retired.clone(),
                     });
                 }
@@ -261,7 +274,7 @@ impl Plan {
     fn search_chunk(&self, number: usize, source: &Source, newest: &mut Newest) {
         let Source::Chunk {
             chunk,
-            subject,
+            filter,
             retired,
             ..
         } = source
@@ -269,13 +282,16 @@ impl Plan {
             return;
         };
         let rows = &chunk.rows;
+        let columns = filter.columns.iter().map(|column| rows.attributes(*column));
+        let subjects = Cells::new(&rows.subjects, NO_TEXT);
+        let filter = filter.texts.over(subjects, columns);
         for place in chunk.current_places() {
             let (Some(time), Some(sequence)) = (rows.times.get(place), rows.sequences.get(place))
             else {
                 return;
             };
             let matches = self.lists(*time, *sequence)
-                && subject.is_none_or(|subject| rows.subjects.get(place) == Some(&subject))
+                && filter.matches(place)
                 && !is_retired(retired, &rows.sequences, place);
             if matches {
                 newest.push(Found {
@@ -296,24 +312,30 @@ impl Plan {
         rows_max: u64,
         cancel: &Cancel,
     ) -> Result<(), QueryError> {
-        let subjects = self.subject.as_ref().map(|subject| [subject.as_str()]);
-        // Of all subjects only the one that is asked for gets a number.
-        let mut number_of = |_, text: &str| match &self.subject {
-            Some(subject) if subject.as_str() == text => WANTED,
-            _ => NO_TEXT,
-        };
+        let subjects = self.filter.subjects.as_ref().map(|subjects| {
+            let mut subjects: Vec<_> = subjects.iter().map(Subject::as_str).collect();
+            subjects.sort_unstable();
+            subjects
+        });
+        let mut texts = Texts::default();
+        let filter = TextFilter::of_query(&self.filter, &mut texts);
+        // Only what is asked for gets a number.
+        let mut number_of = |_, text: &str| texts.find(text).unwrap_or(NO_TEXT);
         let range = Range {
             from: self.from.max(newest.oldest()),
             to: self.to.min(self.before.0.saturating_add(1)),
-            subjects: subjects.as_ref().map(<[&str; 1]>::as_slice),
+            subjects: subjects.as_deref(),
             sequence: None,
         };
-        let projection = Projection {
-            subjects: self.subject.is_some(),
+        let mut projection = Projection {
+            subjects: subjects.is_some(),
             times: true,
             sequences: true,
             ..Projection::default()
         };
+        let columns: Vec<_> = (self.filter.attributes.iter())
+            .map(|(name, _)| column(&mut projection.attributes, name))
+            .collect();
         let mut ended = Ok(());
         let mut take = |rows: &SegmentRows| {
             *rows_seen += u64::try_from(rows.len).unwrap_or(u64::MAX);
@@ -321,6 +343,12 @@ impl Plan {
             if ended.is_err() {
                 return ControlFlow::Break(());
             }
+            let subjects = Cells::new(&rows.subjects, NO_TEXT);
+            let columns = columns.iter().map(|column| {
+                let cells = rows.attributes.get(*column);
+                Cells::new(cells.map_or(&[][..], Vec::as_slice), NO_TEXT)
+            });
+            let filter = filter.over(subjects, columns);
             for place in current_places(rows) {
                 let (Some(time), Some(sequence)) =
                     (rows.times.get(place), rows.sequences.get(place))
@@ -328,7 +356,7 @@ impl Plan {
                     break;
                 };
                 let matches = self.lists(*time, *sequence)
-                    && (self.subject.is_none() || rows.subjects.get(place) == Some(&WANTED))
+                    && filter.matches(place)
                     && !is_retired(retired, &rows.sequences, place);
                 if matches {
                     newest.push(Found {

@@ -21,7 +21,7 @@ use groups::{Groups, Ranks};
 use meterd_model::{DecimalSum, FieldName, MeterId, Subject, Timestamp, Window, Zone};
 use parking_lot::RwLock;
 use plan::Plan;
-pub(crate) use plan::is_retired;
+pub(crate) use plan::{TextFilter, column, is_retired};
 use scan::scan;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -61,6 +61,13 @@ pub struct Filter {
     pub subjects: Option<Vec<Subject>>,
     /// The attribute has one of the texts. A measurement without the attribute does not match.
     pub attributes: Vec<(FieldName, Vec<String>)>,
+}
+
+impl Filter {
+    pub(crate) fn matches_nothing(&self) -> bool {
+        self.subjects.as_ref().is_some_and(Vec::is_empty)
+            || self.attributes.iter().any(|(_, texts)| texts.is_empty())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

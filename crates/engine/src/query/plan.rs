@@ -3,7 +3,7 @@
 use super::groups::Groups;
 use super::numbers::Numbers;
 use super::view::View;
-use super::{Aggregation, Function, GroupKey, Query, QueryError};
+use super::{Aggregation, Filter, Function, GroupKey, Query, QueryError};
 use crate::memory::Memory;
 use crate::segment::read::{Projection, Segment, TextColumn};
 use crate::state::Organization;
@@ -58,9 +58,28 @@ pub(super) enum Field {
 }
 
 /// The texts that match, as numbers, sorted.
-pub(super) struct TextFilter {
+#[derive(Clone)]
+pub(crate) struct TextFilter {
     subjects: Option<Vec<TextNumber>>,
     attributes: Vec<Vec<TextNumber>>,
+}
+
+/// A filter over the columns of some rows.
+pub(crate) struct Matcher<'a> {
+    subjects: Option<(Cells<'a, TextNumber>, &'a [TextNumber])>,
+    attributes: Vec<(Cells<'a, TextNumber>, &'a [TextNumber])>,
+}
+
+impl Matcher<'_> {
+    pub(crate) fn matches(&self, place: usize) -> bool {
+        let subject = self.subjects.as_ref();
+        subject.is_none_or(|column| is_wanted(column, place))
+            && (self.attributes.iter()).all(|column| is_wanted(column, place))
+    }
+}
+
+fn is_wanted((cells, wanted): &(Cells<'_, TextNumber>, &[TextNumber]), place: usize) -> bool {
+    (cells.get(place)).is_some_and(|cell| wanted.binary_search(&cell).is_ok())
 }
 
 /// A selected row: its place in the view and its group.
@@ -105,7 +124,7 @@ impl MemorySource {
         (!chunks.is_empty()).then(|| Self {
             chunks,
             texts: memory.texts.list().clone(),
-            filter: TextFilter::new(query, |text| memory.texts.find(text)),
+            filter: TextFilter::new(&query.filter, |text| memory.texts.find(text)),
             layout: Layout::new(query, value, attribute),
             // What comes marks its own rows by itself.
             retired: if is_recent {
@@ -203,10 +222,8 @@ impl Layout {
     ) -> Result<(), QueryError> {
         selection.clear();
         let (from, to) = (query.from.micros(), query.to.micros());
-        let filters: Vec<_> = (self.filters.iter())
-            .zip(&filter.attributes)
-            .map(|(field, wanted)| (texts_of(view, *field), wanted))
-            .collect();
+        let filters = self.filters.iter().map(|field| texts_of(view, *field));
+        let filter = filter.over(view.subjects, filters);
         let keys: Vec<_> = (self.group_by.iter())
             .map(|field| texts_of(view, *field))
             .collect();
@@ -219,14 +236,7 @@ impl Layout {
             };
             let matches = time >= from
                 && time < to
-                && filter.subjects.as_ref().is_none_or(|wanted| {
-                    let subject = view.subjects.get(place).unwrap_or(NO_TEXT);
-                    wanted.binary_search(&subject).is_ok()
-                })
-                && (filters.iter()).all(|(cells, wanted)| {
-                    let cell = cells.get(place).unwrap_or(NO_TEXT);
-                    cell != NO_TEXT && wanted.binary_search(&cell).is_ok()
-                })
+                && filter.matches(place)
                 && !is_retired(retired, view.sequences, place);
             if matches {
                 let key = (keys.iter()).map(|cells| match cells.get(place) {
@@ -248,14 +258,13 @@ pub(crate) fn is_retired(retired: &[Arc<RoaringTreemap>], sequences: &[u64], pla
 }
 
 impl TextFilter {
-    pub(super) fn new(query: &Query, mut find: impl FnMut(&str) -> Option<TextNumber>) -> Self {
+    pub(crate) fn new(filter: &Filter, mut find: impl FnMut(&str) -> Option<TextNumber>) -> Self {
         // Texts that the source does not have match nothing.
         let mut numbers = |wanted: &mut dyn Iterator<Item = &str>| {
             let mut numbers: Vec<_> = wanted.filter_map(&mut find).collect();
             numbers.sort_unstable();
             numbers
         };
-        let filter = &query.filter;
         let subjects = filter
             .subjects
             .as_ref()
@@ -269,8 +278,29 @@ impl TextFilter {
     }
 
     /// For sources that use the query's numbers.
-    pub(super) fn of_query(query: &Query, texts: &mut Texts) -> Self {
-        Self::new(query, |text| Some(texts.number(text)))
+    pub(crate) fn of_query(filter: &Filter, texts: &mut Texts) -> Self {
+        Self::new(filter, |text| Some(texts.number(text)))
+    }
+
+    /// Whether no text at all can match.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.subjects.as_ref().is_some_and(Vec::is_empty)
+            || self.attributes.iter().any(Vec::is_empty)
+    }
+
+    /// `attributes`: a column for each that the filter names, in its order.
+    pub(crate) fn over<'a>(
+        &'a self,
+        subjects: Cells<'a, TextNumber>,
+        attributes: impl Iterator<Item = Cells<'a, TextNumber>>,
+    ) -> Matcher<'a> {
+        let wanted = self.subjects.as_deref();
+        Matcher {
+            subjects: wanted.map(|wanted| (subjects, wanted)),
+            attributes: attributes
+                .zip(self.attributes.iter().map(Vec::as_slice))
+                .collect(),
+        }
     }
 }
 
@@ -308,7 +338,7 @@ fn position(names: &[FieldName], name: &FieldName) -> Option<usize> {
 }
 
 /// The place of a name in a projection, which gets it if it has not.
-fn column(names: &mut Vec<FieldName>, name: &FieldName) -> usize {
+pub(crate) fn column(names: &mut Vec<FieldName>, name: &FieldName) -> usize {
     position(names, name).unwrap_or_else(|| {
         names.push(name.clone());
         names.len() - 1

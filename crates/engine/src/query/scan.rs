@@ -149,7 +149,7 @@ impl Worker {
         let mut texts = Texts::default();
         let columns = query.aggregations.iter();
         Self {
-            filter: TextFilter::of_query(query, &mut texts),
+            filter: TextFilter::of_query(&query.filter, &mut texts),
             texts,
             groups: Groups::new(query, shared.settings.query_groups_max),
             columns: columns

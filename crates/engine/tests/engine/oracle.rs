@@ -307,7 +307,7 @@ fn compare(query: &Query, a: &Row, b: &Row) -> Ordering {
     (a.from, &a.group).cmp(&(b.from, &b.group))
 }
 
-fn matches(query: &Query, measurement: &Measurement) -> bool {
+pub(crate) fn matches(query: &Query, measurement: &Measurement) -> bool {
     measurement.time >= query.from
         && measurement.time < query.to
         && measurement.meter == query.meter

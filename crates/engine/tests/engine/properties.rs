@@ -1,7 +1,7 @@
 //! Random histories and random queries: the engine must agree with the oracle to the last digit, also after reopening.
 
 use crate::fixtures::*;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, matches};
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
     Aggregation, Batch, Cancel, Engine, Filter, Function, GroupKey, Listing, OnConflict, Order,
@@ -259,6 +259,25 @@ fn agree(engine: &Engine, oracle: &Oracle, queries: &[Query]) -> Result<(), Test
             .query(organization(1), query, &Cancel::new())
             .unwrap();
         prop_assert_eq!(answer, oracle.query(query), "{:?}", query);
+        let listing = Listing {
+            meter: Some(query.meter),
+            filter: query.filter.clone(),
+            from: Some(query.from),
+            to: Some(query.to),
+            after: None,
+            limit: 1000,
+        };
+        let page = engine
+            .list(organization(1), &listing, &Cancel::new())
+            .unwrap();
+        let listed = page.measurements.iter().map(|m| m.sequence);
+        let expected = oracle.listing().into_iter();
+        let expected = expected.filter(|(_, measurement)| matches(query, measurement));
+        prop_assert!(
+            listed.eq(expected.map(|(sequence, _)| sequence)),
+            "{:?}",
+            query
+        );
     }
     let mut listed = Vec::new();
     let mut listing = Listing {

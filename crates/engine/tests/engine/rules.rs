@@ -5,9 +5,9 @@ use Verdict::{Accepted, Conflict, Duplicate, Replaced};
 use VoidOutcome::{AlreadyVoided, NotFound, Voided};
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
-    Action, Batch, Cancel, Durability, Engine, GroupKey, ListCursor, Listing, Number, OpenError,
-    Order, OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError, SystemDisk,
-    Ticket, Verdict, VoidOutcome, verify,
+    Action, Batch, Cancel, Durability, Engine, Filter, GroupKey, ListCursor, Listing, Number,
+    OpenError, Order, OrderKey, Query, QueryError, QueryLimit, Sealing, Settings, SubmitError,
+    SystemDisk, Ticket, Verdict, VoidOutcome, verify,
 };
 use meterd_model::{Measurement, MeasurementError, Timestamp, Window};
 use std::path::Path;
@@ -262,7 +262,10 @@ fn a_query_keeps_only_texts_that_it_answers_with() {
     let limit = QueryLimit::Texts(10);
     assert_eq!(ask(&by_session), Err(QueryError::TooExpensive { limit }));
     let listing = Listing {
-        subject: Some(subject("s-7")),
+        filter: Filter {
+            subjects: Some(vec![subject("s-7")]),
+            ..Filter::default()
+        },
         limit: 5,
         ..Listing::default()
     };
