@@ -6,8 +6,8 @@
 use crate::clock::HandlerClock;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::fields::{Fields, Problems};
-use crate::json;
+use crate::fields::{Fields, Form, Problems};
+use crate::json::{self, Json};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -28,6 +28,7 @@ const INFLATED_PIECE_BYTES: usize = 64 * 1024;
 const ENCODINGS: &[&str] = &["gzip", "zstd"];
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Bounds on bodies that hold for the whole server.
 #[derive(Clone, Debug)]
@@ -111,25 +112,8 @@ async fn receive(
     let mut charged = 0;
     let mut received = BytesMut::new();
     loop {
-        let pause_end = (tokio::time::Instant::now() + bounds.pause_max).min(deadline);
-        let frame = tokio::time::timeout_at(pause_end, body.frame())
-            .await
-            .map_err(|_| Kind::BodyTimeout {
-                limit: bounds.pause_max,
-            })?;
-        let Some(frame) = frame else {
+        let Some(piece) = next_piece(&mut body, bounds, deadline).await? else {
             break;
-        };
-        let frame = frame.map_err(|error| {
-            Fault::new(Kind::BodyMalformed {
-                reason: "the body ended early".into(),
-                line: 1,
-                column: 0,
-            })
-            .with_context(error)
-        })?;
-        let Ok(piece) = frame.into_data() else {
-            continue;
         };
         let length = received.len() as u64 + piece.len() as u64;
         if length > limit {
@@ -147,6 +131,36 @@ async fn receive(
         received.extend_from_slice(&piece);
     }
     Ok((received.freeze(), memory))
+}
+
+/// The next bytes of a body, waited for within bounds.
+pub(crate) async fn next_piece(
+    body: &mut axum::body::Body,
+    bounds: &BodyBounds,
+    deadline: tokio::time::Instant,
+) -> Result<Option<Bytes>, Fault> {
+    loop {
+        let pause_end = (tokio::time::Instant::now() + bounds.pause_max).min(deadline);
+        let frame = tokio::time::timeout_at(pause_end, body.frame())
+            .await
+            .map_err(|_| Kind::BodyTimeout {
+                limit: bounds.pause_max,
+            })?;
+        let Some(frame) = frame else {
+            return Ok(None);
+        };
+        let frame = frame.map_err(|error| {
+            Fault::new(Kind::BodyMalformed {
+                reason: "the body ended early".into(),
+                line: 1,
+                column: 0,
+            })
+            .with_context(error)
+        })?;
+        if let Ok(piece) = frame.into_data() {
+            return Ok(Some(piece));
+        }
+    }
 }
 
 fn reserve(bounds: &BodyBounds, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
@@ -169,14 +183,14 @@ fn merge(memory: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) 
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Encoding {
+pub(crate) enum Encoding {
     Identity,
     Gzip,
     Zstd,
 }
 
 impl Encoding {
-    fn of(headers: &HeaderMap) -> Result<Self, Fault> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Fault> {
         let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
         let encoding = match (values.next(), values.next()) {
             (None, _) => Some(Self::Identity),
@@ -196,6 +210,16 @@ impl Encoding {
             (Some(_), Some(_)) => None,
         };
         encoding.ok_or_else(|| Kind::ContentEncodingUnsupported { allowed: ENCODINGS }.into())
+    }
+
+    pub(crate) fn refuse_compressed(self) -> Result<(), Fault> {
+        match self {
+            Self::Identity => Ok(()),
+            Self::Gzip | Self::Zstd => Err(Kind::ContentEncodingUnsupported {
+                allowed: &["identity"],
+            }
+            .into()),
+        }
     }
 }
 
@@ -251,13 +275,23 @@ pub fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
 }
 
+/// Refuses a media type that is none of JSON's. To say none is fine.
+pub fn expect_json(headers: &HeaderMap) -> Result<(), Fault> {
+    if headers.contains_key(header::CONTENT_TYPE) && !is_json(headers) {
+        return Err(Kind::MediaTypeUnsupported { expected: &[JSON] }.into());
+    }
+    Ok(())
+}
+
 /// Something that a JSON object or a query string says.
 pub trait Checked: Sized {
+    const FORM: Form = Form::STRICT;
+
     /// Takes the members it knows, noting problems in `fields`; `None` only if there are some.
     fn check(fields: &mut Fields<'_>) -> Option<Self>;
 }
 
-/// A JSON body, checked member by member. Unknown members are refused.
+/// A JSON body, checked member by member.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
@@ -273,20 +307,89 @@ impl<T: Checked, S: Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// Reads one JSON object as a `T`.
-pub fn check_json<T: Checked>(bytes: &[u8]) -> Result<T, Fault> {
-    let mut problems = Problems::default();
-    let json = json::parse(bytes, "", &mut problems)?;
-    let mut value = None;
-    if let Some(mut fields) = Fields::of_object(json, "", &mut problems) {
-        value = T::check(&mut fields);
-        fields.finish();
-    }
-    problems.into_result()?;
-    value.ok_or_else(|| Fault::internal("a body was refused without a problem"))
+/// A JSON body of which only the syntax is known to be right, for surfaces that tell an unknown resource before a bad
+/// field. Any JSON media type will do, and none.
+#[derive(Debug)]
+pub struct Parsed {
+    json: Json,
+    problems: Problems,
 }
 
-/// A query string, checked parameter by parameter. Unknown parameters are refused.
+impl<S: Sync> FromRequest<S> for Parsed {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        expect_json(request.headers())?;
+        let body = RawBody::from_request(request, state).await?;
+        Self::of(&body.bytes).map_err(Failure)
+    }
+}
+
+impl Parsed {
+    fn of(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut problems = Problems::default();
+        let json = json::parse(bytes, "", &mut problems)?;
+        Ok(Self { json, problems })
+    }
+
+    /// What the body's object says. `read` returns `None` only if it has noted problems.
+    pub fn read<T>(
+        self,
+        form: Form,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Result<T, Fault> {
+        let Self { json, mut problems } = self;
+        let mut value = None;
+        if let Some(mut fields) = Fields::of_object(json, "", &mut problems) {
+            value = read(&mut fields);
+            if form.refuses_unknown {
+                fields.finish();
+            }
+        }
+        problems.into_result()?;
+        value.ok_or_else(|| Fault::internal("a body was refused without a problem"))
+    }
+}
+
+/// A JSON body, or the same members as `application/x-www-form-urlencoded`.
+#[derive(Debug)]
+pub struct JsonOrForm(pub Parsed);
+
+impl<S: Sync> FromRequest<S> for JsonOrForm {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        if !has_media_type(request.headers(), FORM) {
+            return Parsed::from_request(request, state).await.map(Self);
+        }
+        let body = RawBody::from_request(request, state).await?;
+        // What is no text has no known members, nor has it as nothing.
+        let text = std::str::from_utf8(&body.bytes).unwrap_or("");
+        let mut problems = Problems::default();
+        let (members, _) = Fields::of_query(text, Form::LENIENT, &mut problems).into_members();
+        let json = Json::Object(members);
+        Ok(Self(Parsed { json, problems }))
+    }
+}
+
+/// `application/json`, `text/json` or any `+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|essence| essence.trim().to_ascii_lowercase());
+    essence.is_some_and(|essence| {
+        essence.is_empty() || essence.ends_with("/json") || essence.ends_with("+json")
+    })
+}
+
+/// Reads one JSON object as a `T`.
+pub fn check_json<T: Checked>(bytes: &[u8]) -> Result<T, Fault> {
+    Parsed::of(bytes)?.read(T::FORM, T::check)
+}
+
+/// A query string, checked parameter by parameter.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -294,15 +397,26 @@ impl<T: Checked, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        let mut problems = Problems::default();
-        let mut fields = Fields::of_query(parts.uri.query().unwrap_or(""), &mut problems);
-        let value = T::check(&mut fields);
-        fields.finish();
-        problems.into_result()?;
-        value
+        read_query(parts.uri.query().unwrap_or(""), T::FORM, T::check)
             .map(Self)
-            .ok_or_else(|| Fault::internal("a query was refused without a problem").into())
+            .map_err(Failure)
     }
+}
+
+/// What a query string says. `read` returns `None` only if it has noted problems.
+pub fn read_query<T>(
+    query: &str,
+    form: Form,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Result<T, Fault> {
+    let mut problems = Problems::default();
+    let mut fields = Fields::of_query(query, form, &mut problems);
+    let value = read(&mut fields);
+    if form.refuses_unknown {
+        fields.finish();
+    }
+    problems.into_result()?;
+    value.ok_or_else(|| Fault::internal("a query was refused without a problem"))
 }
 
 #[cfg(test)]

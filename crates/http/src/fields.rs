@@ -6,7 +6,11 @@
 
 use crate::json::{Json, child};
 use meterd_fault::{Fault, Format, JsonType, Kind, Location, Problem, Rule};
-use meterd_model::{Decimal, TextError, TextRule, Timestamp, Zone, check_text};
+use meterd_model::{
+    Alphabet, Date, Decimal, DecimalError, TextError, TextRule, TimeError, Timestamp, Zone,
+    check_text,
+};
+use uuid::Uuid;
 
 /// The most problems one answer lists.
 pub const PROBLEMS_MAX: usize = 100;
@@ -57,6 +61,36 @@ impl Problems {
     }
 }
 
+/// How strictly a body or query string is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Members that nobody takes are refused rather than ignored.
+    pub refuses_unknown: bool,
+    /// Repeated parameters of a query are one list, as if joined by commas, rather than refused.
+    pub joins_repeats: bool,
+}
+
+impl Form {
+    /// A typing error does not pass for a wish that was met.
+    pub const STRICT: Self = Self {
+        refuses_unknown: true,
+        joins_repeats: false,
+    };
+    /// As services take it whose clients send more than they document.
+    pub const LENIENT: Self = Self {
+        refuses_unknown: false,
+        joins_repeats: true,
+    };
+}
+
+/// Bounds of a decimal.
+#[derive(Clone, Copy, Debug)]
+pub enum DecimalRange {
+    Any,
+    AtLeast(Decimal),
+    Above(Decimal),
+}
+
 /// Where a set of fields was read from.
 #[derive(Clone, Debug)]
 enum Source {
@@ -95,9 +129,8 @@ impl<'p> Fields<'p> {
         }
     }
 
-    /// The parameters of a query string (`application/x-www-form-urlencoded`). A repeated parameter is a problem
-    /// here; surfaces whose originals allow lists split them before.
-    pub fn of_query(query: &str, problems: &'p mut Problems) -> Self {
+    /// The parameters of a query string (`application/x-www-form-urlencoded`).
+    pub fn of_query(query: &str, form: Form, problems: &'p mut Problems) -> Self {
         let mut members: Vec<(String, Json)> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -110,11 +143,16 @@ impl<'p> Fields<'p> {
                 ));
                 continue;
             };
-            if members.iter().any(|(known, _)| *known == name) {
-                problems.push(Problem::query(meterd_fault::quote(&name), Rule::Unique));
-                continue;
+            match members.iter_mut().find(|(known, _)| *known == name) {
+                None => members.push((name, Json::String(value))),
+                Some((_, Json::String(list))) if form.joins_repeats => {
+                    list.push(',');
+                    list.push_str(&value);
+                }
+                Some(_) => {
+                    problems.push(Problem::query(meterd_fault::quote(&name), Rule::Unique));
+                }
             }
-            members.push((name, Json::String(value)));
         }
         Self {
             source: Source::Query,
@@ -230,6 +268,10 @@ impl<'p> Fields<'p> {
         self.text(name, |text| check_text(&text, rule).map(|()| text))
     }
 
+    pub fn required_checked(&mut self, name: &'static str, rule: TextRule) -> Option<String> {
+        self.required_text(name, |text| check_text(&text, rule).map(|()| text))
+    }
+
     /// A string that is one of a closed list.
     pub fn choice<T: Copy>(
         &mut self,
@@ -281,6 +323,15 @@ impl<'p> Fields<'p> {
     /// An integer within inclusive bounds.
     pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
         let value = self.take(name)?;
+        self.as_integer(name, value, min, max)
+    }
+
+    pub fn required_integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
+        let value = self.require(name)?;
+        self.as_integer(name, value, min, max)
+    }
+
+    fn as_integer(&mut self, name: &'static str, value: Json, min: i64, max: i64) -> Option<i64> {
         let text: Box<str> = match value {
             Json::Number(text) => text,
             Json::String(text) if self.is_query() => text.into(),
@@ -299,7 +350,7 @@ impl<'p> Fields<'p> {
             Ok(decimal) if decimal.units() % Decimal::ONE.units() == 0 => {
                 Some(decimal.units() / Decimal::ONE.units())
             }
-            Err(meterd_model::DecimalError::Digits) => Some(i128::MAX),
+            Err(DecimalError::Digits) => Some(i128::MAX),
             _ => None,
         };
         let Some(number) = units else {
@@ -330,22 +381,12 @@ impl<'p> Fields<'p> {
 
     pub fn timestamp(&mut self, name: &'static str) -> Option<Timestamp> {
         let text = self.string(name)?;
-        self.as_timestamp(name, &text)
+        self.parsed(name, &text, Timestamp::parse)
     }
 
     pub fn required_timestamp(&mut self, name: &'static str) -> Option<Timestamp> {
         let text = self.required_string(name)?;
-        self.as_timestamp(name, &text)
-    }
-
-    fn as_timestamp(&mut self, name: &'static str, text: &str) -> Option<Timestamp> {
-        match Timestamp::parse(text) {
-            Ok(time) => Some(time),
-            Err(error) => {
-                self.refuse_value(name, time_rule(error), text);
-                None
-            }
-        }
+        self.parsed(name, &text, Timestamp::parse)
     }
 
     pub fn zone(&mut self, name: &'static str) -> Option<Zone> {
@@ -361,6 +402,164 @@ impl<'p> Fields<'p> {
             &text,
         );
         None
+    }
+
+    /// As [`Self::timestamp`], in any form of ISO 8601 that [`Timestamp::parse_iso`] takes.
+    pub fn iso_time(&mut self, name: &'static str) -> Option<Timestamp> {
+        let text = self.string(name)?;
+        self.parsed(name, &text, Timestamp::parse_iso)
+    }
+
+    pub fn required_iso_time(&mut self, name: &'static str) -> Option<Timestamp> {
+        let text = self.required_string(name)?;
+        self.parsed(name, &text, Timestamp::parse_iso)
+    }
+
+    /// `YYYY-MM-DD`.
+    pub fn date(&mut self, name: &'static str) -> Option<Date> {
+        let text = self.string(name)?;
+        self.parsed_date(name, &text)
+    }
+
+    pub fn required_date(&mut self, name: &'static str) -> Option<Date> {
+        let text = self.required_string(name)?;
+        self.parsed_date(name, &text)
+    }
+
+    fn parsed_date(&mut self, name: &'static str, text: &str) -> Option<Date> {
+        let date = Date::parse(text);
+        if let Err(error) = date {
+            self.refuse_value(name, date_rule(error), text);
+        }
+        date.ok()
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, TimeError>,
+    ) -> Option<T> {
+        match parse(text) {
+            Ok(time) => Some(time),
+            Err(error) => {
+                self.refuse_value(name, time_rule(error), text);
+                None
+            }
+        }
+    }
+
+    /// A number, exactly as it is written.
+    pub fn decimal(&mut self, name: &'static str, range: DecimalRange) -> Option<Decimal> {
+        let value = self.take(name)?;
+        self.as_decimal(name, value, range)
+    }
+
+    pub fn required_decimal(&mut self, name: &'static str, range: DecimalRange) -> Option<Decimal> {
+        let value = self.require(name)?;
+        self.as_decimal(name, value, range)
+    }
+
+    fn as_decimal(
+        &mut self,
+        name: &'static str,
+        value: Json,
+        range: DecimalRange,
+    ) -> Option<Decimal> {
+        let Json::Number(text) = value else {
+            self.refuse(
+                name,
+                Rule::Type {
+                    expected: JsonType::Number,
+                },
+            );
+            return None;
+        };
+        let rule = match Decimal::parse(text.as_bytes()) {
+            Ok(number) => match range {
+                DecimalRange::AtLeast(least) if number < least => Rule::Range {
+                    min: Some(least.to_string()),
+                    max: None,
+                },
+                DecimalRange::Above(bound) if number <= bound => Rule::Other {
+                    code: "above",
+                    text: format!("must be greater than {bound}").into(),
+                },
+                _ => return Some(number),
+            },
+            Err(error) => decimal_rule(error),
+        };
+        self.refuse_value(name, rule, &text);
+        None
+    }
+
+    /// 36 characters.
+    pub fn uuid(&mut self, name: &'static str) -> Option<Uuid> {
+        let text = self.string(name)?;
+        self.as_uuid(name, &text)
+    }
+
+    pub fn required_uuid(&mut self, name: &'static str) -> Option<Uuid> {
+        let text = self.required_string(name)?;
+        self.as_uuid(name, &text)
+    }
+
+    fn as_uuid(&mut self, name: &'static str, text: &str) -> Option<Uuid> {
+        let id = parse_uuid(text);
+        if id.is_none() {
+            self.refuse_value(
+                name,
+                Rule::Format {
+                    format: Format::Uuid,
+                },
+                text,
+            );
+        }
+        id
+    }
+
+    /// An e-mail address as far as its form tells: something before and after one `@`, without blanks.
+    pub fn email(&mut self, name: &'static str) -> Option<String> {
+        let text = self.string(name)?;
+        self.as_email(name, text)
+    }
+
+    pub fn required_email(&mut self, name: &'static str) -> Option<String> {
+        let text = self.required_string(name)?;
+        self.as_email(name, text)
+    }
+
+    fn as_email(&mut self, name: &'static str, text: String) -> Option<String> {
+        if is_email(&text) {
+            return Some(text);
+        }
+        let shown = meterd_fault::quote(&text);
+        self.refuse_value(
+            name,
+            Rule::Format {
+                format: Format::Email,
+            },
+            &shown,
+        );
+        None
+    }
+
+    /// The items of a query parameter, separated by commas; empty ones do not count.
+    pub fn list(&mut self, name: &'static str, max: usize) -> Option<Vec<String>> {
+        let text = self.string(name)?;
+        let items = text.split(',').filter(|item| !item.is_empty());
+        let items: Vec<_> = items.map(str::to_owned).collect();
+        if items.len() > max {
+            self.refuse(
+                name,
+                Rule::Count {
+                    min: 0,
+                    max: max as u64,
+                },
+            );
+            return None;
+        }
+        Some(items)
     }
 
     /// An array of at most `max` items.
@@ -498,26 +697,79 @@ pub fn text_rule(error: TextError) -> Rule {
             min: min as u64,
             max: max as u64,
         },
-        TextError::Alphabet(meterd_model::Alphabet::Name) => Rule::Format {
+        TextError::Alphabet(Alphabet::Name) => Rule::Format {
             format: Format::Name,
         },
-        TextError::Alphabet(meterd_model::Alphabet::Text) => Rule::Format {
+        TextError::Alphabet(Alphabet::Identifier) => Rule::Format {
+            format: Format::Identifier,
+        },
+        // No text breaks the rule of the last one.
+        TextError::Alphabet(Alphabet::Text | Alphabet::Any) => Rule::Format {
             format: Format::PlainText,
         },
     }
 }
 
 /// The rule that a time broke.
-pub fn time_rule(error: meterd_model::TimeError) -> Rule {
+pub fn time_rule(error: TimeError) -> Rule {
     match error {
-        meterd_model::TimeError::Syntax => Rule::Format {
+        TimeError::Syntax => Rule::Format {
             format: Format::Timestamp,
         },
-        meterd_model::TimeError::Range => Rule::Range {
+        TimeError::Range => Rule::Range {
             min: Some(Timestamp::MIN.to_string()),
             max: Some("9999-12-30T21:59:59Z".into()),
         },
     }
+}
+
+/// The rule that a date broke.
+pub fn date_rule(error: TimeError) -> Rule {
+    match error {
+        TimeError::Syntax => Rule::Format {
+            format: Format::Date,
+        },
+        TimeError::Range => Rule::Range {
+            min: Some(Date::MIN.to_string()),
+            max: Some(Date::MAX.to_string()),
+        },
+    }
+}
+
+/// The rule that a number broke.
+pub fn decimal_rule(error: DecimalError) -> Rule {
+    match error {
+        DecimalError::Syntax => Rule::Format {
+            format: Format::Decimal,
+        },
+        DecimalError::Digits => Rule::Digits {
+            integer: Decimal::INTEGER_DIGITS,
+            fraction: Decimal::FRACTION_DIGITS,
+        },
+    }
+}
+
+/// A UUID in its usual form of 36 characters; the library would also take others.
+pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    (text.len() == 36)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten()
+}
+
+/// Longest address: 64 before the `@` and 255 after it (RFC 5321, 4.5.3.1).
+const EMAIL_BYTES_MAX: usize = 320;
+
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else {
+        return false;
+    };
+    let has_stray = |c: char| c.is_whitespace() || c.is_control() || c == '@';
+    text.len() <= EMAIL_BYTES_MAX
+        && !local.is_empty()
+        && !domain.is_empty()
+        && !text.contains(',')
+        && !local.contains(has_stray)
+        && !domain.contains(has_stray)
 }
 
 /// Decodes `application/x-www-form-urlencoded`; `None` for bytes that are not UTF-8 or a stray percent sign.
@@ -590,6 +842,7 @@ mod tests {
         let mut problems = Problems::default();
         let mut fields = Fields::of_query(
             "subject=a+b%2Bc&limit=5&limit=6&bad=%zz&worse=%ff",
+            Form::STRICT,
             &mut problems,
         );
         assert_eq!(fields.string("subject").as_deref(), Some("a b+c"));
@@ -606,6 +859,75 @@ mod tests {
                 ("limit".to_owned(), "unique"),
                 ("bad".to_owned(), "format"),
                 ("worse".to_owned(), "format")
+            ]
+        );
+    }
+
+    #[test]
+    fn lenient_queries_join_what_is_repeated() {
+        let mut problems = Problems::default();
+        let query = "ids=a%2Cb&ids=c&one=x&ids=,&many=1,2,3";
+        let mut fields = Fields::of_query(query, Form::LENIENT, &mut problems);
+        let list = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect());
+        assert_eq!(fields.list("ids", 3), list(&["a", "b", "c"]));
+        assert_eq!(fields.list("one", 3), list(&["x"]));
+        assert_eq!(fields.list("many", 2), None);
+        assert_eq!(fields.list("none", 2), None);
+        let found: Vec<_> = problems
+            .into_vec()
+            .into_iter()
+            .map(|p| (p.location.dotted(), p.rule.code()))
+            .collect();
+        assert_eq!(found, [("many".to_owned(), "count")]);
+    }
+
+    #[test]
+    fn each_getter_says_what_it_wants() {
+        let mut problems = Problems::default();
+        let json = crate::json::parse(
+            br#"{"day":"2026-02-30","time":"2026-02-03","id":"0192F0C1-7E6A-7B1C-8D2E-3F4A5B6C7D8E",
+                "short":"0192f0c17e6a7b1c8d2e3f4a5b6c7d8e","mail":"a b@c","ok_mail":"a@b","list_mail":"a@b,c@d",
+                "zero":0,"least":-1,"fine":1.50,"text":"1","long":0.1234567890123456789}"#,
+            "",
+            &mut problems,
+        )
+        .unwrap();
+        let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
+        let zero = Decimal::from(0);
+        assert_eq!(fields.date("day"), None);
+        assert_eq!(
+            fields.iso_time("time"),
+            Timestamp::parse("2026-02-03T00:00:00Z").ok()
+        );
+        assert!(fields.uuid("id").is_some());
+        assert_eq!(fields.uuid("short"), None);
+        assert_eq!(fields.email("mail"), None);
+        assert_eq!(fields.email("list_mail"), None);
+        assert_eq!(fields.email("ok_mail").as_deref(), Some("a@b"));
+        assert_eq!(fields.decimal("zero", DecimalRange::Above(zero)), None);
+        assert_eq!(fields.decimal("least", DecimalRange::AtLeast(zero)), None);
+        let fine = fields.decimal("fine", DecimalRange::Above(zero));
+        assert_eq!(fine, Decimal::parse(b"1.5").ok());
+        assert_eq!(fields.decimal("text", DecimalRange::Any), None);
+        assert_eq!(fields.decimal("long", DecimalRange::Any), None);
+        assert_eq!(fields.required_date("missing"), None);
+        let found: Vec<_> = problems
+            .into_vec()
+            .into_iter()
+            .map(|p| format!("{}: {}", p.location.dotted(), p.rule))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "day: must be a date such as 2026-11-01",
+                "short: must be a UUID",
+                "mail: must be an e-mail address",
+                "list_mail: must be an e-mail address",
+                "zero: must be greater than 0",
+                "least: must be at least 0",
+                "text: must be a number",
+                "long: must have at most 20 digits before and 18 after the decimal point",
+                "missing: is required",
             ]
         );
     }

@@ -261,7 +261,9 @@ impl Pipeline {
         let _slot = self.take_slot(surface)?;
         for step in surface.order() {
             match step {
-                Step::RateLimit => self.take_limits(surface, arrival, progress).await?,
+                Step::AddressLimit | Step::RateLimit => {
+                    self.take_limits(*step, surface, arrival, progress).await?;
+                }
                 step => check(*step, surface, arrival, parts, progress)?,
             }
         }
@@ -283,7 +285,11 @@ impl Pipeline {
         });
         let mut request = Request::from_parts(parts.clone(), body);
         request.extensions_mut().insert(context);
-        request.extensions_mut().insert(self.body_bounds.clone());
+        let mut body_bounds = self.body_bounds.clone();
+        if let Some(limit) = traits.body_time_limit {
+            body_bounds.total_max = limit;
+        }
+        request.extensions_mut().insert(body_bounds);
         let time_limit = traits.time_limit.unwrap_or(self.bounds.time_limit);
         let clock = HandlerClock::start(time_limit);
         request.extensions_mut().insert(clock.clone());
@@ -348,14 +354,15 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes one request of every limit that counts it, the credential's own and the surface's: of all or of none.
+    /// Takes one request of every limit that counts it here, the credential's own and the surface's: of all or of none.
     async fn take_limits(
         &self,
+        step: Step,
         surface: &dyn Surface,
         arrival: &Arrival<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<(), Fault> {
-        let charges = charges(surface, arrival, progress);
+        let charges = charges(step, surface, arrival, progress);
         if charges.is_empty() {
             return Ok(());
         }
@@ -377,7 +384,11 @@ impl Pipeline {
             }
         };
         let refused = decision.refused.clone();
-        progress.limits = Some(decision);
+        match &mut progress.limits {
+            // What the step before it found stays to be shown.
+            Some(limits) => limits.join(decision),
+            limits => *limits = Some(decision),
+        }
         refused.map_or(Ok(()), |hit| Err(Kind::RateLimited(hit).into()))
     }
 
@@ -434,7 +445,7 @@ impl Drop for Slot {
     }
 }
 
-/// One check of the surface's order, the rate limit apart.
+/// One check of the surface's order, the limits apart.
 fn check<'s>(
     step: Step,
     surface: &'s dyn Surface,
@@ -472,14 +483,20 @@ fn check<'s>(
                 caller.credential.check_address(arrival.client)?;
             }
         }
-        // Taken by the pipeline, since it may wait for a disk.
-        Step::RateLimit => {}
+        Step::Organization => {
+            if let Some(caller) = &progress.caller {
+                surface.admit(caller, &progress.params)?;
+            }
+        }
+        // Taken by the pipeline, since they may wait for a disk.
+        Step::AddressLimit | Step::RateLimit => {}
     }
     Ok(())
 }
 
-/// The limits that count a request, each with the name of what it is counted for.
+/// The limits that count a request in this step, each with the name of what it is counted for.
 fn charges(
+    step: Step,
     surface: &dyn Surface,
     arrival: &Arrival<'_>,
     progress: &Progress<'_>,
@@ -497,6 +514,11 @@ fn charges(
             !own.iter().any(|own| own.name == policy.name)
         }))
         .filter(|policy| policy.applies_to(class))
+        .filter(|policy| {
+            let early = policy.scope == LimitScope::Address
+                && surface.order().contains(&Step::AddressLimit);
+            early == (step == Step::AddressLimit)
+        })
         .filter_map(|policy| {
             let holder = match policy.scope {
                 LimitScope::Credential => credential?.id.to_string(),

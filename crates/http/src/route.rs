@@ -39,6 +39,8 @@ pub struct Traits {
     pub body_limit_bytes: Option<u64>,
     /// Replaces the server's time limit.
     pub time_limit: Option<Duration>,
+    /// Replaces the server's longest time for a whole body.
+    pub body_time_limit: Option<Duration>,
     /// Honours the `Idempotency-Key` header.
     pub idempotent: bool,
 }
@@ -69,6 +71,12 @@ impl<S> Endpoint<S> {
     }
 
     #[must_use]
+    pub fn body_time_limit(mut self, limit: Duration) -> Self {
+        self.traits.body_time_limit = Some(limit);
+        self
+    }
+
+    #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.traits.idempotent = true;
         self
@@ -90,6 +98,7 @@ where
             class: "default",
             body_limit_bytes: None,
             time_limit: None,
+            body_time_limit: None,
             idempotent: false,
         },
     }

@@ -17,10 +17,14 @@ pub enum Step {
     Route,
     /// The method exists there.
     Method,
+    /// The limits of the source address have room. Counts the request there, so that [`Self::RateLimit`] does not.
+    AddressLimit,
     /// The credentials are good.
     Authenticate,
     /// They may be used from this address.
     Address,
+    /// The caller may act where the path says, see [`Surface::admit`].
+    Organization,
     /// All limits have room. Counts the request.
     RateLimit,
 }
@@ -44,6 +48,12 @@ pub trait Surface: std::fmt::Debug + Send + Sync + 'static {
 
     /// Finds the credentials where the surface's original wants them, and checks them.
     fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault>;
+
+    /// Whether the caller may act where the path says; `params` are those of the matched route, percent-encoded.
+    fn admit(&self, caller: &Caller, params: &[(String, String)]) -> Result<(), Fault> {
+        let (_, _) = (caller, params);
+        Ok(())
+    }
 
     /// Limits by address, organization or for all, beside those of the credential.
     fn policies(&self) -> &[LimitPolicy] {

@@ -1,11 +1,11 @@
 //! What all handlers of the surface share.
 
-use meterd_control::{Actor, Author, Control, Credential, Meter, Stored};
-use meterd_engine::Engine;
+use meterd_control::{Actor, Author, Credential, Meter, Stored};
 use meterd_fault::{Fault, Kind};
-use meterd_http::Context;
+use meterd_http::{Context, Core, EXPORTS_MAX};
 use meterd_model::{MeterId, OrganizationId};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
@@ -13,51 +13,29 @@ use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 /// The parts of a server that the native surface works with. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct App {
-    pub control: Arc<Control>,
-    pub engine: Arc<Engine>,
-    tenants: Arc<Mutex<HashMap<OrganizationId, Tenant>>>,
-    /// One for each query that may run at a time: queries hold memory for their groups.
-    query_slots: Arc<Semaphore>,
-    /// One for each export that may run at a time. They wait for their clients, so that no query waits for them.
-    export_slots: Arc<Semaphore>,
+    core: Core,
+    gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
     /// Each is a full copy, and may take hours.
     backup_slots: Arc<Semaphore>,
 }
 
-/// What each organization has of its own.
-#[derive(Clone, Debug)]
-struct Tenant {
-    gate: Arc<RwLock<()>>,
-    /// Its share of the server's.
-    export_slots: Arc<Semaphore>,
-}
-
-impl Default for Tenant {
-    fn default() -> Self {
-        Self {
-            gate: Arc::default(),
-            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX / 2)),
-        }
-    }
-}
-
-/// Each holds a thread for as long as its client reads.
-const EXPORTS_MAX: usize = 4;
 const BACKUPS_MAX: usize = 1;
 /// Blocking threads that may be taken for minutes or hours; a runtime needs others beside them.
 pub const LONG_WORK_THREADS: usize = EXPORTS_MAX + BACKUPS_MAX;
 
-/// Longest wait of a query for others to end.
-const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
+impl Deref for App {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
 
 impl App {
-    pub fn new(control: Arc<Control>, engine: Arc<Engine>) -> Self {
+    pub fn new(core: Core) -> Self {
         Self {
-            control,
-            engine,
-            tenants: Arc::default(),
-            query_slots: Arc::new(Semaphore::new(2 * processors())),
-            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            core,
+            gates: Arc::default(),
             backup_slots: Arc::new(Semaphore::new(BACKUPS_MAX)),
         }
     }
@@ -66,26 +44,8 @@ impl App {
     /// writing while a meter changes or goes: so no measurement is stored for a field or a meter that has just been
     /// taken away. Whoever holds it must hold it until the work is done, also when the client goes away.
     pub(crate) fn gate(&self, organization: OrganizationId) -> Arc<RwLock<()>> {
-        self.tenant(organization).gate
-    }
-
-    fn tenant(&self, organization: OrganizationId) -> Tenant {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.entry(organization).or_default().clone()
-    }
-
-    /// Leave to run a query, or `overloaded` if others take too long.
-    pub(crate) async fn query_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        slot_of(&self.query_slots).await
-    }
-
-    /// Leave to run an export, or `overloaded` if others take too long. One organization gets half of the places.
-    pub(crate) async fn export_slot(
-        &self,
-        organization: OrganizationId,
-    ) -> Result<[OwnedSemaphorePermit; 2], Fault> {
-        let own = slot_of(&self.tenant(organization).export_slots).await?;
-        Ok([own, slot_of(&self.export_slots).await?])
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(organization).or_default())
     }
 
     /// Leave to make a backup, or `overloaded` while another is made.
@@ -104,10 +64,7 @@ impl App {
         work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let app = self.clone();
-        match tokio::task::spawn_blocking(move || work(&app)).await {
-            Ok(result) => result,
-            Err(error) => Err(Fault::internal(error)),
-        }
+        meterd_http::blocking(move || work(&app)).await
     }
 
     pub(crate) fn meter_by_name(
@@ -129,21 +86,6 @@ impl App {
             .store()
             .find_by_key::<Meter>(organization, "name", name)
     }
-}
-
-async fn slot_of(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Fault> {
-    let slot = Arc::clone(slots).acquire_owned();
-    match tokio::time::timeout(QUERY_WAIT_MAX, slot).await {
-        Ok(slot) => slot.map_err(Fault::internal),
-        Err(_) => Err(Kind::Overloaded {
-            retry_after: QUERY_WAIT_MAX,
-        }
-        .into()),
-    }
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// The engine's name for a meter.

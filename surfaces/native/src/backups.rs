@@ -1,14 +1,13 @@
 //! Backups of the whole server, while it runs.
 
 use crate::app::App;
-use crate::measurements::submit_fault;
 use crate::permissions::BackupsWrite;
 use axum::extract::State;
 use axum::http::StatusCode;
 use meterd_engine::MaintenanceError;
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::fields::Fields;
-use meterd_http::{AdminPermit, Body, Checked, Failure, Reply};
+use meterd_http::{AdminPermit, Body, Checked, Failure, Reply, submit_fault};
 use serde::Serialize;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -229,6 +228,7 @@ mod tests {
     use meterd_control::Control;
     use meterd_engine::testing::SimulatedDisk;
     use meterd_engine::{Engine, Settings};
+    use meterd_http::Core;
     use std::sync::Arc;
 
     #[tokio::test]
@@ -240,7 +240,7 @@ mod tests {
         let control = Control::open(data.join("control.sqlite"), settings).unwrap();
         let disk = Arc::new(SimulatedDisk::new());
         let engine = Engine::open(Path::new("/engine"), Settings::default(), disk).unwrap();
-        let app = App::new(Arc::new(control), Arc::new(engine));
+        let app = App::new(Core::new(Arc::new(control), Arc::new(engine)));
         let directory = home.path().join("copies/first");
         let held = app.backup_slot().unwrap();
         let refused = back_up_alone(&app, directory.clone()).await.unwrap_err();

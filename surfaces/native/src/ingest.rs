@@ -3,17 +3,15 @@
 //! A row that cannot be stored keeps the list of its problems, so that a batch can be refused with all of them
 //! (`on_error=abort`) or stored without the bad rows (`on_error=skip`).
 
-pub(crate) mod scan;
-
 use jiter::Peek;
 use meterd_fault::{Fault, Format, JsonType, Kind, Problem, Resource, Rule};
 use meterd_http::fields::{text_rule, time_rule};
 use meterd_http::json::{check_utf8, child};
+use meterd_http::scan::Scanner;
 use meterd_model::{
     AttributeValue, Decimal, DecimalError, FIELDS_MAX, FieldName, Measurement, MeasurementId,
     MeterDefinition, MeterId, Subject, TextError, Timestamp,
 };
-use scan::Scanner;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;

@@ -30,12 +30,3 @@ pub use measurements::{BatchForm, IngestAnswer, ItemAnswer, OnError, SentBatch, 
 pub use meters::{MeterUse, check_meter_change, read_meter};
 pub use openapi::document as openapi_document;
 pub use surface::NativeSurface;
-
-/// For fuzzers: reads a text as measurements are read and as the general reader does.
-///
-/// # Panics
-/// If the two differ.
-#[cfg(feature = "testing")]
-pub fn compare_readers(body: &str) {
-    ingest::scan::compare::compare(body);
-}

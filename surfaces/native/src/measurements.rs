@@ -5,24 +5,24 @@ use crate::dialect::ItemFault;
 use crate::ingest::{self, BrokenLines, MeterFields, Meters, RejectedRow, Rows};
 use crate::page::{self, Page};
 use crate::permissions::{MeasurementsRead, MeasurementsWrite};
-use crate::query::{CancelOnDrop, query_fault};
 use axum::body::Bytes;
 use axum::extract::State;
 use meterd_control::{Meter, NewEvent};
 use meterd_engine::{
-    Action, Batch, Cancel, ListCursor, Listing, OnConflict, Receipt, SubmitError, Trace, Verdict,
+    Action, Batch, Cancel, Filter, ListCursor, Listing, OnConflict, Trace, Verdict,
 };
 use meterd_fault::{Fault, Kind, Problem, Resource, Rule};
 use meterd_http::body::{JSON, NDJSON, has_media_type};
 use meterd_http::fields::{Fields, PROBLEMS_MAX};
-use meterd_http::{Checked, Context, Failure, Params, Permit, Query, RawBody, Reply};
+use meterd_http::{
+    CancelOnDrop, Checked, Context, Failure, Params, Permit, Query, RawBody, Reply, query_fault,
+};
 use meterd_model::{
     Measurement, MeasurementId, MeterId, OrganizationId, Subject, Timestamp, Window, Zone,
 };
 use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 /// Largest body of measurements: 10,000 rows of about 1.6 KB.
 pub(crate) const BODY_MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -163,7 +163,7 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
         let app = app.clone();
         // A task of its own keeps the gate until the batch is decided, also when the client goes away.
         let decided = tokio::spawn(async move {
-            let receipt = submit(&app, sent, is_large).await;
+            let receipt = app.submit(sent, is_large).await;
             drop(gate);
             receipt
         });
@@ -174,24 +174,6 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
         answer.items.sort_unstable_by_key(|item| item.index);
     }
     Ok(answer)
-}
-
-/// Hashing many rows and asking the disk for ids that seem to be sealed is for other threads than those that serve
-/// connections.
-async fn submit(app: &App, batch: Batch, is_large: bool) -> Result<Receipt, Fault> {
-    let ticket = if is_large {
-        app.blocking(|app| app.engine.submit(batch).map_err(submit_fault))
-            .await?
-    } else {
-        let prepared = app.engine.prepare(batch).map_err(submit_fault)?;
-        if prepared.needs_disk() {
-            app.blocking(|app| app.engine.submit_prepared(prepared).map_err(submit_fault))
-                .await?
-        } else {
-            app.engine.submit_prepared(prepared).map_err(submit_fault)?
-        }
-    };
-    ticket.await.map_err(submit_fault)
 }
 
 impl IngestAnswer {
@@ -321,25 +303,6 @@ impl Meters for MetersOf<'_> {
     fn meter(&self, name: &str) -> Result<Option<MeterFields>, Fault> {
         let found = self.app.find_meter(self.organization, name)?;
         Ok(found.map(|meter| MeterFields::of(meter_id(&meter), &meter.document.definition)))
-    }
-}
-
-pub(crate) fn submit_fault(error: SubmitError) -> Fault {
-    const AGAIN: Duration = Duration::from_secs(5);
-    match error {
-        SubmitError::Busy { retry_after } => Kind::Overloaded { retry_after }.into(),
-        SubmitError::Closed => Kind::ShuttingDown { retry_after: AGAIN }.into(),
-        SubmitError::Full => Kind::StorageFull {
-            retry_after: Duration::from_secs(30),
-        }
-        .into(),
-        SubmitError::TooLarge { max_bytes } => Kind::BodyTooLarge {
-            limit_bytes: max_bytes as u64,
-        }
-        .into(),
-        SubmitError::Unavailable => Kind::StorageUnavailable { retry_after: AGAIN }.into(),
-        // Every row was checked against its meter, whose rules are stricter.
-        SubmitError::Invalid { .. } => Fault::internal(error),
     }
 }
 
@@ -485,7 +448,10 @@ pub(crate) async fn list_measurements(
     };
     let listing = Listing {
         meter,
-        subject: query.subject,
+        filter: Filter {
+            subjects: query.subject.map(|subject| vec![subject]),
+            ..Filter::default()
+        },
         from: query.from,
         to: query.to,
         after: query.cursor,

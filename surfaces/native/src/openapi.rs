@@ -523,7 +523,7 @@ fn schemas() -> Value {
             "from": time(),
             "to": time(),
             "timezone": {"type": ["string", "null"], "default": "UTC", "examples": ["Europe/Berlin"], "description": "IANA time zone of the windows."},
-            "window": {"type": ["string", "null"], "enum": ["15m", "hour", "day", "week", "month", null]},
+            "window": {"type": ["string", "null"], "enum": ["15m", "hour", "day", "week", "month", "quarter", null]},
             "group_by": {"type": ["array", "null"], "maxItems": 8, "uniqueItems": true, "items": text, "description": "`subject` or attributes."},
             "filter": {"type": ["object", "null"], "additionalProperties": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string"}}]}},
             "aggregations": {"type": "array", "minItems": 1, "maxItems": 32, "items": object(&["function"], json!({

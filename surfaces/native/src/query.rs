@@ -6,13 +6,12 @@ use crate::permissions::MeasurementsRead;
 use axum::extract::State;
 use meterd_control::Meter;
 use meterd_engine::{
-    Aggregation, Cancel, Filter, Function, GroupKey, Number, Order, OrderKey, Query, QueryError,
-    QueryLimit,
+    Aggregation, Cancel, Filter, Function, GroupKey, Number, Order, OrderKey, Query,
 };
 use meterd_fault::{Fault, Format, Kind, Location, Problem, Resource, Rule};
 use meterd_http::fields::{Fields, Problems, texts_of};
 use meterd_http::json::{Json, child};
-use meterd_http::{Body, Checked, Context, Failure, Permit, Reply};
+use meterd_http::{Body, CancelOnDrop, Checked, Context, Failure, Permit, Reply, query_fault};
 use meterd_model::{FieldName, MeterDefinition, Subject, TextError, Timestamp, Window, Zone};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -469,34 +468,6 @@ pub(crate) async fn query(
         })
         .await?;
     Ok(Reply::ok(answer))
-}
-
-pub(crate) struct CancelOnDrop(pub(crate) Cancel);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
-pub(crate) fn query_fault(error: QueryError) -> Fault {
-    let limit_rows = match error {
-        QueryError::TooExpensive {
-            limit: QueryLimit::Rows(rows),
-        } => rows,
-        QueryError::TooExpensive {
-            limit: QueryLimit::Groups(rows) | QueryLimit::Unique(rows) | QueryLimit::Texts(rows),
-        } => rows as u64,
-        // Names are resolved before, nobody is left to read the answer of a cancelled query, and what cannot be read
-        // is for the operator.
-        QueryError::FieldMissing { .. }
-        | QueryError::Unreadable(_)
-        | QueryError::OrderUnknown { .. }
-        | QueryError::Cancelled => {
-            return Fault::internal(error);
-        }
-    };
-    Kind::QueryTooExpensive { limit_rows }.into()
 }
 
 impl Question {

@@ -1,13 +1,15 @@
 //! Withdrawing measurements: they no longer count, and their trace stays.
 
 use crate::app::App;
-use crate::measurements::{Happened, submit_fault};
+use crate::measurements::Happened;
 use crate::permissions::MeasurementsWrite;
 use axum::extract::State;
 use meterd_engine::{VoidOutcome, VoidReceipt};
 use meterd_fault::{Fault, Kind, Location, Resource};
 use meterd_http::fields::{Fields, texts_of};
-use meterd_http::{Body, Checked, Context, Failure, NoContent, Params, Permit, Reply};
+use meterd_http::{
+    Body, Checked, Context, Failure, NoContent, Params, Permit, Reply, submit_fault,
+};
 use meterd_model::{MeasurementId, OrganizationId, Timestamp};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! What administrators may do: read the server's own events, and give no more than they hold.
 
-use crate::client::{Answer, get, post, request};
 use crate::server::Server;
+use meterd_testkit::client::{Answer, get, post, request};
 use serde_json::{Value, json};
 
 fn types(page: &Value) -> Vec<&str> {

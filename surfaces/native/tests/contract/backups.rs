@@ -1,11 +1,11 @@
 //! `POST /v1/backups`: who may, where to, and what is there afterwards.
 
-use crate::client::{Answer, post};
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::{Options, Server, row};
 use meterd_control::{Control, Meter};
 use meterd_engine::SystemDisk;
 use meterd_engine::testing::SimulatedDisk;
+use meterd_testkit::client::{Answer, post};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -51,7 +51,7 @@ fn a_backup_holds_what_was_acknowledged_before() {
 #[test]
 fn what_cannot_be_backed_up() {
     let server = Server::start().with_meter();
-    let mut pins = Pins::of("backups");
+    let mut pins = pins("backups");
     let admin = server.admin_key.clone();
     let body = json!({"name": "weak", "permissions": ["organizations:*"]}).to_string();
     let made = server

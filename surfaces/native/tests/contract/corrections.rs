@@ -1,8 +1,8 @@
 //! Replacing and withdrawing measurements: queries count what is current, the trace keeps what was.
 
-use crate::client::{get, post, request};
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::{Server, row_with};
+use meterd_testkit::client::{get, post, request};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -125,7 +125,7 @@ fn bad_withdrawals_change_nothing() {
     let server = Server::start().with_meter();
     server.ingest(&[with("a", 1)]);
     let before = server.contents();
-    let mut pins = Pins::of("voids");
+    let mut pins = pins("voids");
     let long = "x".repeat(129);
     let many = vec!["a"; 10_001];
     for (name, body) in [

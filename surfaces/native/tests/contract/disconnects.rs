@@ -1,7 +1,7 @@
 //! Clients that go away in the middle of a request: what they began is finished or never was.
 
-use crate::client::{Request, connect, post, request};
 use crate::server::Server;
+use meterd_testkit::client::{Request, connect, post, request};
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! `GET /v1/export`: what comes out, and how a client knows that all of it did.
 
-use crate::client::{Request, connect, exchange, get, post, request};
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::{Options, Server, row};
 use meterd_engine::Disk;
 use meterd_engine::testing::SimulatedDisk;
+use meterd_testkit::client::{Request, connect, exchange, get, post, request};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -170,7 +170,7 @@ fn lines_and_csv_say_everything() {
 #[test]
 fn what_cannot_be_exported() {
     let server = Server::start().with_meter();
-    let mut pins = Pins::of("exports");
+    let mut pins = pins("exports");
     for (name, query) in [
         ("no meter", ""),
         ("an unknown meter", "meter=nope"),

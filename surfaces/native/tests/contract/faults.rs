@@ -10,10 +10,10 @@ mod requests;
 mod resources;
 mod trouble;
 
-use crate::client::{Answer, Request};
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::Server;
 use meterd_fault::{Code, Kind};
+use meterd_testkit::client::{Answer, Request};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use bodies::gzip;
@@ -77,7 +77,7 @@ const GROUPS: &[Group] = &[
 fn check(group: &Group) {
     let server = (group.start)();
     let before = group.keeps_contents.then(|| server.contents());
-    let mut pins = Pins::of(group.name);
+    let mut pins = pins(group.name);
     for case in (group.cases)() {
         let answer = (case.send)(&server);
         let code = case.code.entry().code;

@@ -1,7 +1,7 @@
 //! Over the fence: what another organization holds answers exactly like what does not exist.
 
-use crate::client::{Request, get, post, request};
 use crate::server::{Server, row, row_with};
+use meterd_testkit::client::{Request, get, post, request};
 use serde_json::{Value, json};
 
 const SECRET_METER: &str =

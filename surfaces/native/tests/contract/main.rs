@@ -12,7 +12,6 @@
 
 mod administration;
 mod backups;
-mod client;
 mod corrections;
 mod disconnects;
 mod exports;

@@ -1,12 +1,12 @@
 //! Every operation as it should go.
 
-use crate::client::{Answer, get, post, request};
 use crate::faults::gzip;
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::{METER, Server, now, row, row_with};
 use meterd_fault::{Code, Kind};
-use meterd_http::Surface;
+use meterd_http::{Core, Surface};
 use meterd_surface_native::{App, NativeSurface, openapi_document};
+use meterd_testkit::client::{Answer, Request, get, post, request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,9 +46,9 @@ fn texts(items: &[Value], member: &str) -> Vec<String> {
 #[test]
 fn a_meter_from_first_to_last() {
     let server = Server::start();
-    let mut pins = Pins::of("operations-meters");
+    let mut pins = pins("operations-meters");
     let mut pin = |name: &str, answer: Answer| pins.check(name, &answer);
-    let with_key = |request: crate::client::Request| server.send(&request.key(&server.key));
+    let with_key = |request: Request| server.send(&request.key(&server.key));
     pin("create", with_key(post("/v1/meters").json(METER)));
     pin("list", with_key(get("/v1/meters")));
     pin("read", with_key(get("/v1/meters/api_calls")));
@@ -90,7 +90,7 @@ fn a_meter_from_first_to_last() {
 fn measurements_in_every_form_of_body() {
     let server = Server::start().with_meter();
     let batch = |id: &str| json!({"measurements": [row(id)]}).to_string();
-    let send = |request: crate::client::Request| {
+    let send = |request: Request| {
         let answer = server.send(&request.key(&server.key));
         assert_eq!(
             answer.expect(200),
@@ -226,7 +226,7 @@ fn ten_thousand_rows_at_once() {
 #[test]
 fn a_trace_and_a_listing() {
     let server = Server::start().with_meter();
-    let mut pins = Pins::of("operations-measurements");
+    let mut pins = pins("operations-measurements");
     let full = json!({
         "id": "a-1", "meter": "api_calls", "subject": "acct_1", "time": "2026-11-01T10:20:30.5Z",
         "end_time": "2026-11-01T10:21:00Z", "values": {"requests": 12, "bytes": 345.25},
@@ -378,8 +378,8 @@ fn lists_of_the_control_plane_page_to_the_end() {
 #[test]
 fn administration() {
     let server = Server::start();
-    let mut pins = Pins::of("operations-administration");
-    let admin = |request: crate::client::Request| server.send(&request.key(&server.admin_key));
+    let mut pins = pins("operations-administration");
+    let admin = |request: Request| server.send(&request.key(&server.admin_key));
     let body = r#"{"name":"third","display_name":"The Third","timezone":"Europe/Berlin"}"#;
     pins.check(
         "create an organization",
@@ -619,7 +619,10 @@ fn the_document_describes_exactly_the_routes() {
             methods.map(move |method| (path.clone(), method.to_uppercase()))
         })
         .collect();
-    let app = App::new(Arc::clone(&server.control), Arc::clone(&server.engine));
+    let app = App::new(Core::new(
+        Arc::clone(&server.control),
+        Arc::clone(&server.engine),
+    ));
     let surface = NativeSurface::new(app, Vec::new());
     let routed: BTreeSet<(String, String)> = surface
         .routes()

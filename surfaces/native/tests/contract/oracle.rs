@@ -138,6 +138,7 @@ impl Clock {
             "day" => true,
             "week" => day.weekday() == jiff::civil::Weekday::Monday,
             "month" => day.day() == 1,
+            "quarter" => day.day() == 1 && day.month() % 3 == 1,
             other => panic!("no window {other}"),
         };
         while !is_first(day) {

@@ -2,10 +2,10 @@
 //!
 //! The seed is printed; `CONTRACT_SEED` runs another one.
 
-use crate::client::post;
 use crate::oracle::{Clock, Fact, answer, units};
 use crate::server::Server;
 use jiff::Timestamp;
+use meterd_testkit::client::post;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -26,13 +26,14 @@ const ZONES: [&str; 6] = [
     "Australia/Lord_Howe",
     "America/St_Johns",
 ];
-const WINDOWS: [Option<&str>; 6] = [
+const WINDOWS: [Option<&str>; 7] = [
     None,
     Some("15m"),
     Some("hour"),
     Some("day"),
     Some("week"),
     Some("month"),
+    Some("quarter"),
 ];
 /// Days on which one of the zones changes its clock, and plain ones at the turn of a month and a year.
 const DAYS: [&str; 11] = [

@@ -1,8 +1,8 @@
 //! What a meter says of how long its measurements stay.
 
-use crate::client::{post, request};
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::Server;
+use meterd_testkit::client::{post, request};
 use serde_json::{Value, json};
 
 fn meter(retention_days: &Value) -> String {
@@ -18,7 +18,7 @@ fn a_meter_says_how_long_its_measurements_stay() {
         let put = request("PUT", "/v1/meters/kept").key(&server.key);
         server.send(&put.json(meter(&days)))
     };
-    let mut pins = Pins::of("retention");
+    let mut pins = pins("retention");
     for (name, days) in [
         ("none of a day", json!(0)),
         ("too many days", json!(36_501)),

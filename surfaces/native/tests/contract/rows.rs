@@ -1,8 +1,8 @@
 //! What a batch with bad rows leaves behind: nothing with `on_error=abort`, exactly the good rows with `skip`.
 
-use crate::client::{Answer, post};
-use crate::pinned::Pins;
+use crate::pinned::pins;
 use crate::server::{Server, row, row_with};
+use meterd_testkit::client::{Answer, post};
 use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
@@ -69,7 +69,7 @@ fn sums(server: &Server) -> Value {
 fn abort_stores_nothing_whichever_row_is_bad() {
     let server = server();
     let before = server.contents();
-    let mut pins = Pins::of("rows-abort");
+    let mut pins = pins("rows-abort");
     for media_type in [JSON, LINES] {
         let answer = send(&server, "abort", media_type, &mixed());
         assert_eq!(server.contents(), before);
@@ -94,7 +94,7 @@ fn abort_stores_nothing_whichever_row_is_bad() {
 
 #[test]
 fn skip_stores_exactly_the_good_rows() {
-    let mut pins = Pins::of("rows-skip");
+    let mut pins = pins("rows-skip");
     for media_type in [JSON, LINES] {
         let server = server();
         let answer = send(&server, "skip", media_type, &mixed());
@@ -169,7 +169,7 @@ fn a_line_that_is_no_json_is_one_bad_row() {
             .typed(LINES, body),
     );
     assert_eq!(ids(&server), ["first", "last", "stored", "stored too"]);
-    let mut pins = Pins::of("rows-lines");
+    let mut pins = pins("rows-lines");
     pins.check("lines", &answer);
     pins.finish();
 }

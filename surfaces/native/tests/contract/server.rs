@@ -1,35 +1,27 @@
-//! A whole server in the test's process: control plane, engine, pipeline and sockets, in a directory that goes away.
+//! The server that the tests run against: the native surface, and one beside it that misbehaves.
 
-use crate::client::{Answer, Request, get, post};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use meterd_control::{
-    Author, Control, Credential, LimitPolicy, NewCredential, Organization, SecretForm,
-};
+use meterd_control::{Control, Credential, LimitPolicy, NewCredential, SecretForm};
 use meterd_engine::testing::SimulatedDisk;
-use meterd_engine::{Engine, SystemDisk};
 use meterd_fault::Fault;
-use meterd_http::listen::{ConnectionBounds, Listener, serve};
-use meterd_http::metrics::HttpMetrics;
 use meterd_http::route::{RouteTable, get as get_route, post as post_route};
 use meterd_http::{
-    Answered, Bounds, Caller, Dialect, Mount, NoContent, Pipeline, Routes, Step, Surface,
-    TrustedProxies, bearer, request_id_header,
+    Answered, Bounds, Caller, Core, Dialect, Mount, NoContent, Routes, Step, Surface, bearer,
+    request_id_header,
 };
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_native::{App, NativeDialect, NativeSurface};
-use prometheus_client::registry::Registry;
+use meterd_testkit::client::{get, post};
+use meterd_testkit::create_organization;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
-use std::path::Path;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, SystemTime};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+pub(crate) use meterd_testkit::{now, system};
 
 /// What a test may set before the start.
 #[derive(Default)]
@@ -44,19 +36,21 @@ pub(crate) struct Options {
 
 /// A running server with two organizations, `acme` and `rival`, and a key with every permission for each.
 pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
-    pub(crate) control: Arc<Control>,
-    pub(crate) engine: Arc<Engine>,
+    running: meterd_testkit::Server,
     pub(crate) acme: OrganizationId,
     /// Of `acme`.
     pub(crate) key: String,
     pub(crate) rival_key: String,
     pub(crate) admin_key: String,
     pub(crate) held: Held,
-    runtime: Option<Runtime>,
-    stop: watch::Sender<bool>,
-    serving: Option<JoinHandle<()>>,
-    _directory: TempDir,
+}
+
+impl Deref for Server {
+    type Target = meterd_testkit::Server;
+
+    fn deref(&self) -> &meterd_testkit::Server {
+        &self.running
+    }
 }
 
 impl Server {
@@ -65,84 +59,45 @@ impl Server {
     }
 
     pub(crate) fn start_with(options: Options) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let control = Control::open(
-            directory.path().join("control.sqlite"),
-            meterd_control::Settings::default(),
-        )
-        .unwrap();
-        let control = Arc::new(control);
-        let engine = match options.disk {
-            Some(disk) => Engine::open(Path::new("/engine"), options.engine, Arc::new(disk)),
-            None => Engine::open(
-                &directory.path().join("engine"),
-                options.engine,
-                Arc::new(SystemDisk),
-            ),
-        };
-        let engine = Arc::new(engine.unwrap());
-        let acme = create_organization(&control, "acme");
-        let rival = create_organization(&control, "rival");
-
         let (held, holding) = Held::pair();
-        let app = App::new(Arc::clone(&control), Arc::clone(&engine));
-        let mounts = vec![
-            Mount {
-                prefix: "/v1",
-                surface: Arc::new(NativeSurface::new(app, options.policies)) as Arc<dyn Surface>,
-            },
-            Mount {
-                prefix: "",
-                surface: Arc::new(Misbehaving::new(Arc::clone(&control), holding)),
-            },
-        ];
-        let pipeline = Pipeline::new(
-            mounts,
-            Arc::clone(&control),
-            options.bounds,
-            TrustedProxies::new(options.proxies),
-            None,
-            HttpMetrics::register(&mut Registry::default()),
-        );
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = socket.local_addr().unwrap();
-        let listener = Listener {
-            socket,
-            surface: None,
+        let general = meterd_testkit::Options {
+            bounds: options.bounds,
+            engine: options.engine,
+            disk: options.disk,
+            proxies: options.proxies,
+            ..meterd_testkit::Options::default()
         };
-        let (stop, stopped) = watch::channel(false);
-        let serving = runtime.spawn(serve(
-            vec![listener],
-            Arc::new(pipeline),
-            ConnectionBounds::default(),
-            stopped,
-        ));
-        let key = issue(&control, full_key(Some(acme), "acme")).1;
-        let rival_key = issue(&control, full_key(Some(rival), "rival")).1;
-        let admin_key = issue(&control, full_key(None, "administrator")).1;
+        let running = meterd_testkit::Server::start(general, |parts| {
+            let app = App::new(Core::new(
+                Arc::clone(&parts.control),
+                Arc::clone(&parts.engine),
+            ));
+            vec![
+                Mount {
+                    prefix: "/v1",
+                    surface: Arc::new(NativeSurface::new(app, options.policies))
+                        as Arc<dyn Surface>,
+                },
+                Mount {
+                    prefix: "",
+                    surface: Arc::new(Misbehaving::new(Arc::clone(&parts.control), holding)),
+                },
+            ]
+        });
+        let control = &running.control;
+        let acme = create_organization(control, "acme");
+        let rival = create_organization(control, "rival");
+        let key = issue(control, full_key(Some(acme), "acme")).1;
+        let rival_key = issue(control, full_key(Some(rival), "rival")).1;
+        let admin_key = issue(control, full_key(None, "administrator")).1;
         Self {
-            address,
-            control,
-            engine,
+            running,
             acme,
             key,
             rival_key,
             admin_key,
             held,
-            runtime: Some(runtime),
-            stop,
-            serving: Some(serving),
-            _directory: directory,
         }
-    }
-
-    pub(crate) fn send(&self, request: &Request) -> Answer {
-        request.send(self.address)
     }
 
     /// A key of `acme`, as the given change makes it of one with every permission.
@@ -205,13 +160,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
         self.held.release();
-        if let (Some(runtime), Some(serving)) = (self.runtime.take(), self.serving.take()) {
-            let _ = runtime.block_on(serving);
-            runtime.shutdown_timeout(Duration::from_secs(5));
-        }
-        self.engine.close();
     }
 }
 
@@ -233,22 +182,6 @@ pub(crate) fn row_with(id: &str, members: &Value) -> Value {
         row[name] = value.clone();
     }
     row
-}
-
-pub(crate) fn now() -> Timestamp {
-    Timestamp::of_system(SystemTime::now())
-}
-
-pub(crate) fn system() -> Author {
-    Author::system(now())
-}
-
-fn create_organization(control: &Control, name: &str) -> OrganizationId {
-    control
-        .store()
-        .create_organization(Organization::named(name), &system())
-        .unwrap()
-        .organization_id()
 }
 
 fn full_key(organization: Option<OrganizationId>, name: &str) -> NewCredential {

@@ -1,10 +1,10 @@
 //! Who asks: keys in every bad state, scopes, addresses, rate limits.
 
 use super::{Case, Group, case, exchange};
-use crate::client::{Answer, get, post, request};
 use crate::server::{Options, Server, now, system};
 use meterd_control::{Algorithm, Author, CredentialChange, LimitPolicy, WindowStart};
 use meterd_fault::{Code, LimitScope};
+use meterd_testkit::client::{Answer, get, post, request};
 use std::time::Duration;
 
 pub(super) const GROUP: Group = Group {

@@ -1,12 +1,12 @@
 //! Bodies that cannot be read, or say what the API does not know: resources and queries.
 
 use super::{Case, Group, case, exchange};
-use crate::client::{connect, post, read_answer, request};
 use crate::server::{Options, Server};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use meterd_fault::Code;
 use meterd_http::Bounds;
+use meterd_testkit::client::{connect, post, read_answer, request};
 use std::io::Write;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Measurements that cannot be stored, in both forms of a batch.
 
 use super::{Case, Group, case};
-use crate::client::{Request, post};
 use crate::server::{Server, now, row, row_with};
 use meterd_fault::Code;
+use meterd_testkit::client::{Request, post};
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! Requests that fail before their body is looked at: routes, methods, heads past a bound.
 
 use super::{Case, Group, case};
-use crate::client::{get, post, request};
 use crate::server::{Options, Server};
 use meterd_fault::Code;
 use meterd_http::Bounds;
+use meterd_testkit::client::{get, post, request};
 
 pub(super) const GROUP: Group = Group {
     name: "requests",

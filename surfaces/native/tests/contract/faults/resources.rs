@@ -1,9 +1,9 @@
 //! Resources that are not there, are there already, or cannot change as asked; idempotency keys.
 
 use super::{Case, Group, case, exchange};
-use crate::client::{post, request};
 use crate::server::{Server, row_with};
 use meterd_fault::Code;
+use meterd_testkit::client::{post, request};
 use serde_json::json;
 
 pub(super) const GROUP: Group = Group {

@@ -1,11 +1,11 @@
 //! Trouble on the server's side: handlers that panic or hang, overload, storage that is full or fails.
 
 use super::{Case, Group, case, exchange};
-use crate::client::{get, post};
 use crate::server::{Options, Server, row};
 use meterd_engine::testing::{Operation, SimulatedDisk};
 use meterd_fault::Code;
 use meterd_http::Bounds;
+use meterd_testkit::client::{Request, get, post};
 use serde_json::json;
 
 pub(super) const HANDLERS: Group = Group {
@@ -117,7 +117,7 @@ fn on(disk: &SimulatedDisk) -> Server {
     server
 }
 
-fn batch(server: &Server) -> crate::client::Request {
+fn batch(server: &Server) -> Request {
     post("/v1/measurements")
         .key(&server.key)
         .json(json!({"measurements": [row("a-1")]}).to_string())

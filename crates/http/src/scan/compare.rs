@@ -1,9 +1,9 @@
 //! The scanner beside the parser that reads all other bodies: on any text both must see the same.
 
 use super::Scanner;
+use crate::json::malformed;
 use jiter::{Jiter, JiterError, Peek};
 use meterd_fault::Kind;
-use meterd_http::json::malformed;
 use std::borrow::Cow;
 
 /// Deepest nesting that is entered; what is below is passed over.
@@ -11,7 +11,7 @@ const DEPTH_MAX: usize = 40;
 
 /// # Panics
 /// If the two differ on this text.
-pub(crate) fn compare(body: &str) {
+pub fn compare(body: &str) {
     assert_eq!(scan(body), parse(body), "{body:?}");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A request to be sent; built like a sentence: `post("/v1/query").key(&key).json("{}")`.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub struct Request {
     method: &'static str,
     target: String,
     headers: Vec<(String, String)>,
@@ -15,14 +15,14 @@ pub(crate) struct Request {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    pub status: u16,
     /// Names in lower case, in the order they came.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
-pub(crate) fn request(method: &'static str, target: impl Into<String>) -> Request {
+pub fn request(method: &'static str, target: impl Into<String>) -> Request {
     Request {
         method,
         target: target.into(),
@@ -31,39 +31,53 @@ pub(crate) fn request(method: &'static str, target: impl Into<String>) -> Reques
     }
 }
 
-pub(crate) fn get(target: impl Into<String>) -> Request {
+pub fn get(target: impl Into<String>) -> Request {
     request("GET", target)
 }
 
-pub(crate) fn post(target: impl Into<String>) -> Request {
+pub fn post(target: impl Into<String>) -> Request {
     request("POST", target)
 }
 
+pub fn put(target: impl Into<String>) -> Request {
+    request("PUT", target)
+}
+
+pub fn delete(target: impl Into<String>) -> Request {
+    request("DELETE", target)
+}
+
 impl Request {
-    pub(crate) fn key(self, key: &str) -> Self {
+    /// With a key or token of the form `Authorization: Bearer …`.
+    #[must_use]
+    pub fn key(self, key: &str) -> Self {
         self.header("Authorization", &format!("Bearer {key}"))
     }
 
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(crate) fn json(self, body: impl Into<Vec<u8>>) -> Self {
+    #[must_use]
+    pub fn json(self, body: impl Into<Vec<u8>>) -> Self {
         self.typed("application/json", body)
     }
 
-    pub(crate) fn typed(self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
+    #[must_use]
+    pub fn typed(self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
         self.header("Content-Type", media_type).body(body)
     }
 
-    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
     }
 
     /// The head as it goes over the wire, and the body.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: meter.example\r\nConnection: close\r\n",
             self.method, self.target
@@ -79,19 +93,19 @@ impl Request {
         [head.as_bytes(), body].concat()
     }
 
-    pub(crate) fn send(&self, server: SocketAddr) -> Answer {
+    pub fn send(&self, server: SocketAddr) -> Answer {
         exchange(server, &self.bytes(), self.method == "HEAD")
     }
 }
 
 /// Sends bytes as they are and reads one answer.
-pub(crate) fn exchange(server: SocketAddr, bytes: &[u8], is_head: bool) -> Answer {
+pub fn exchange(server: SocketAddr, bytes: &[u8], is_head: bool) -> Answer {
     let mut stream = connect(server);
     stream.write_all(bytes).unwrap();
     read_answer(&mut stream, is_head)
 }
 
-pub(crate) fn connect(server: SocketAddr) -> TcpStream {
+pub fn connect(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
     // Only so that a broken server fails a test instead of hanging it.
     stream
@@ -100,7 +114,7 @@ pub(crate) fn connect(server: SocketAddr) -> TcpStream {
     stream
 }
 
-pub(crate) fn read_answer(stream: &mut TcpStream, is_head: bool) -> Answer {
+pub fn read_answer(stream: &mut TcpStream, is_head: bool) -> Answer {
     let mut bytes = Vec::new();
     let mut piece = [0; 8 * 1024];
     loop {
@@ -146,14 +160,14 @@ fn parse(bytes: &[u8], is_head: bool) -> Option<Answer> {
 }
 
 impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             panic!("{error}: {}", String::from_utf8_lossy(&self.body));
         })
@@ -161,7 +175,7 @@ impl Answer {
 
     /// The JSON of an answer that must have this status.
     #[track_caller]
-    pub(crate) fn expect(&self, status: u16) -> Value {
+    pub fn expect(&self, status: u16) -> Value {
         assert_eq!(
             self.status,
             status,

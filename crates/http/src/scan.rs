@@ -5,15 +5,18 @@
 //! place: so there is one opinion on what is JSON, and one wording of what is wrong with it.
 
 #[cfg(any(test, feature = "testing"))]
-pub(crate) mod compare;
+pub mod compare;
 
-use jiter::{Jiter, JiterError, Peek};
+use crate::json::malformed;
+use jiter::{Jiter, JiterError};
 use meterd_fault::Kind;
-use meterd_http::json::malformed;
 use std::borrow::Cow;
 
+pub use jiter::Peek;
+
 /// A place in a JSON text. The methods that take no [`Peek`] expect the caller to have seen one that fits.
-pub(super) struct Scanner<'b> {
+#[derive(Debug)]
+pub struct Scanner<'b> {
     body: &'b str,
     at: usize,
     /// The parser's room for strings with escapes.
@@ -29,7 +32,7 @@ enum PlainKey<'b> {
 }
 
 impl<'b> Scanner<'b> {
-    pub(super) fn new(body: &'b str) -> Self {
+    pub fn new(body: &'b str) -> Self {
         Self {
             body,
             at: 0,
@@ -37,8 +40,19 @@ impl<'b> Scanner<'b> {
         }
     }
 
+    /// Where the next value, or what else comes next, begins.
+    pub fn place(&mut self) -> usize {
+        let _ = self.next_byte();
+        self.at
+    }
+
+    /// The text from a place up to here.
+    pub fn text_from(&self, place: usize) -> &'b str {
+        self.body.get(place..self.at).unwrap_or_default()
+    }
+
     /// The first byte of the value that comes next.
-    pub(super) fn peek(&mut self) -> Result<Peek, Kind> {
+    pub fn peek(&mut self) -> Result<Peek, Kind> {
         match self.next_byte() {
             Some(byte) => Ok(Peek::new(byte)),
             None => self.parse(Jiter::peek),
@@ -46,7 +60,7 @@ impl<'b> Scanner<'b> {
     }
 
     /// Enters an object: its first key, if it has one.
-    pub(super) fn object(&mut self) -> Result<Option<Cow<'b, str>>, Kind> {
+    pub fn object(&mut self) -> Result<Option<Cow<'b, str>>, Kind> {
         let start = self.at;
         self.at += 1;
         match self.plain_key() {
@@ -60,7 +74,7 @@ impl<'b> Scanner<'b> {
     }
 
     /// The key after the value just read, unless the object ends here.
-    pub(super) fn next_key(&mut self) -> Result<Option<Cow<'b, str>>, Kind> {
+    pub fn next_key(&mut self) -> Result<Option<Cow<'b, str>>, Kind> {
         let start = self.at;
         let comma = self.next_byte() == Some(b',');
         if comma {
@@ -77,12 +91,12 @@ impl<'b> Scanner<'b> {
     }
 
     /// Enters an array: the first byte of its first item, if it has one.
-    pub(super) fn array(&mut self) -> Result<Option<Peek>, Kind> {
+    pub fn array(&mut self) -> Result<Option<Peek>, Kind> {
         self.parse(Jiter::known_array)
     }
 
     /// The first byte of the item after the one just read, unless the array ends here.
-    pub(super) fn next_item(&mut self) -> Result<Option<Peek>, Kind> {
+    pub fn next_item(&mut self) -> Result<Option<Peek>, Kind> {
         let start = self.at;
         if self.next_byte() == Some(b',') {
             self.at += 1;
@@ -94,7 +108,7 @@ impl<'b> Scanner<'b> {
         self.parse(Jiter::array_step)
     }
 
-    pub(super) fn string(&mut self) -> Result<Cow<'b, str>, Kind> {
+    pub fn string(&mut self) -> Result<Cow<'b, str>, Kind> {
         match self.plain_string() {
             Some(text) => Ok(Cow::Borrowed(text)),
             None => self.parse(|jiter| Ok(owned(jiter.known_str()?))),
@@ -102,24 +116,24 @@ impl<'b> Scanner<'b> {
     }
 
     /// The text of a number.
-    pub(super) fn number(&mut self, peek: Peek) -> Result<Cow<'b, [u8]>, Kind> {
+    pub fn number(&mut self, peek: Peek) -> Result<Cow<'b, [u8]>, Kind> {
         match self.plain_number() {
             Some(number) => Ok(Cow::Borrowed(number)),
             None => self.parse(|jiter| Ok(Cow::Owned(jiter.known_number_bytes(peek)?.to_vec()))),
         }
     }
 
-    pub(super) fn null(&mut self) -> Result<(), Kind> {
+    pub fn null(&mut self) -> Result<(), Kind> {
         self.parse(Jiter::known_null)
     }
 
     /// Passes over a value of any type.
-    pub(super) fn skip(&mut self) -> Result<(), Kind> {
+    pub fn skip(&mut self) -> Result<(), Kind> {
         self.parse(Jiter::next_skip)
     }
 
     /// Makes sure that nothing follows.
-    pub(super) fn finish(&mut self) -> Result<(), Kind> {
+    pub fn finish(&mut self) -> Result<(), Kind> {
         self.parse(Jiter::finish)
     }
 
@@ -258,8 +272,10 @@ mod tests {
         assert_eq!(scanner.peek().unwrap(), Peek::String);
         assert!(matches!(scanner.string(), Ok(Cow::Owned(text)) if text == "a"));
         assert!(matches!(scanner.next_key(), Ok(Some(Cow::Borrowed("é")))));
+        let place = scanner.place();
         let peek = scanner.peek().unwrap();
         assert!(matches!(scanner.number(peek), Ok(Cow::Borrowed(b"-1.50"))));
+        assert_eq!(scanner.text_from(place), "-1.50");
         assert!(matches!(scanner.next_key(), Ok(Some(Cow::Owned(text))) if text == "escaped\n"));
         let peek = scanner.peek().unwrap();
         assert!(matches!(scanner.number(peek), Ok(Cow::Owned(text)) if text == b"1e3"));

@@ -1,0 +1,167 @@
+//! What all surfaces of a server work with, and the places that long work takes in it.
+
+use meterd_control::Control;
+use meterd_engine::{
+    Batch, Cancel, Engine, PreparedBatch, QueryError, QueryLimit, Receipt, SubmitError, Ticket,
+};
+use meterd_fault::{Fault, Kind};
+use meterd_model::OrganizationId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Each holds a thread for as long as its client reads.
+pub const EXPORTS_MAX: usize = 4;
+/// Longest wait of a query for others to end.
+const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The parts of a server. Cheap to clone; all clones share the places, so that they bound the memory of all surfaces
+/// together.
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub control: Arc<Control>,
+    pub engine: Arc<Engine>,
+    /// One for each query that may run at a time: queries hold memory for their groups.
+    query_slots: Arc<Semaphore>,
+    /// One for each export that may run at a time. They wait for their clients, so that no query waits for them.
+    export_slots: Arc<Semaphore>,
+    /// Each organization's share of the server's.
+    own_export_slots: Arc<Mutex<HashMap<OrganizationId, Arc<Semaphore>>>>,
+}
+
+impl Core {
+    pub fn new(control: Arc<Control>, engine: Arc<Engine>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            control,
+            engine,
+            query_slots: Arc::new(Semaphore::new(2 * processors)),
+            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            own_export_slots: Arc::default(),
+        }
+    }
+
+    /// Leave to run a query, or `overloaded` if others take too long.
+    pub async fn query_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        slot_of(&self.query_slots).await
+    }
+
+    /// Leave to run an export, or `overloaded` if others take too long. One organization gets half of the places.
+    pub async fn export_slot(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<[OwnedSemaphorePermit; 2], Fault> {
+        let own = {
+            let mut all = self
+                .own_export_slots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let own = all.entry(organization);
+            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(EXPORTS_MAX / 2))))
+        };
+        let own = slot_of(&own).await?;
+        Ok([own, slot_of(&self.export_slots).await?])
+    }
+
+    /// Hands a batch in and waits for its receipt. Hashing many rows, and asking the disk for ids that seem to be
+    /// sealed, is for other threads than those that serve connections.
+    pub async fn submit(&self, batch: Batch, is_large: bool) -> Result<Receipt, Fault> {
+        let ticket = if is_large {
+            self.on_engine(|engine| engine.submit(batch)).await?
+        } else {
+            let prepared = self.engine.prepare(batch).map_err(submit_fault)?;
+            self.hand_in(prepared).await?
+        };
+        ticket.await.map_err(submit_fault)
+    }
+
+    async fn hand_in(&self, prepared: PreparedBatch) -> Result<Ticket<Receipt>, Fault> {
+        if prepared.needs_disk() {
+            return self
+                .on_engine(|engine| engine.submit_prepared(prepared))
+                .await;
+        }
+        self.engine.submit_prepared(prepared).map_err(submit_fault)
+    }
+
+    async fn on_engine<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, SubmitError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let engine = Arc::clone(&self.engine);
+        blocking(move || work(&engine).map_err(submit_fault)).await
+    }
+}
+
+/// Runs work that may wait for a disk, away from the threads that serve connections.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Fault::internal(error)),
+    }
+}
+
+async fn slot_of(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Fault> {
+    let slot = Arc::clone(slots).acquire_owned();
+    match tokio::time::timeout(QUERY_WAIT_MAX, slot).await {
+        Ok(slot) => slot.map_err(Fault::internal),
+        Err(_) => Err(Kind::Overloaded {
+            retry_after: QUERY_WAIT_MAX,
+        }
+        .into()),
+    }
+}
+
+/// Ends a query when whoever waits for it goes away.
+#[derive(Debug)]
+pub struct CancelOnDrop(pub Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Why a question to the engine has no answer.
+pub fn query_fault(error: QueryError) -> Fault {
+    let limit_rows = match error {
+        QueryError::TooExpensive {
+            limit: QueryLimit::Rows(rows),
+        } => rows,
+        QueryError::TooExpensive {
+            limit: QueryLimit::Groups(rows) | QueryLimit::Unique(rows) | QueryLimit::Texts(rows),
+        } => rows as u64,
+        // Names are resolved before, nobody is left to read the answer of a cancelled query, and what cannot be read
+        // is for the operator.
+        QueryError::FieldMissing { .. }
+        | QueryError::Unreadable(_)
+        | QueryError::OrderUnknown { .. }
+        | QueryError::Cancelled => {
+            return Fault::internal(error);
+        }
+    };
+    Kind::QueryTooExpensive { limit_rows }.into()
+}
+
+/// Why a batch was not stored.
+pub fn submit_fault(error: SubmitError) -> Fault {
+    const AGAIN: Duration = Duration::from_secs(5);
+    match error {
+        SubmitError::Busy { retry_after } => Kind::Overloaded { retry_after }.into(),
+        SubmitError::Closed => Kind::ShuttingDown { retry_after: AGAIN }.into(),
+        SubmitError::Full => Kind::StorageFull {
+            retry_after: Duration::from_secs(30),
+        }
+        .into(),
+        SubmitError::TooLarge { max_bytes } => Kind::BodyTooLarge {
+            limit_bytes: max_bytes as u64,
+        }
+        .into(),
+        SubmitError::Unavailable => Kind::StorageUnavailable { retry_after: AGAIN }.into(),
+        // Every row was checked against its meter, whose rules are stricter.
+        SubmitError::Invalid { .. } => Fault::internal(error),
+    }
+}
