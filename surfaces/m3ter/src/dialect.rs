@@ -3,13 +3,16 @@
 //! m3ter has no 401, 405, 409, 415, 422 or 503. A client there tells "authenticate again" from "not allowed" by the
 //! words Unauthorized and Forbidden, both under 403; and the official SDK repeats a 409, which could never succeed.
 
+use crate::settings::TokenRefusal;
 use http::{HeaderValue, StatusCode, header};
 use meterd_fault::{Kind, Location, Problem, Resource, quote};
 use meterd_http::{Asked, Dialect, Rendered};
 use serde::Serialize;
 
-#[derive(Clone, Copy, Debug)]
-pub struct M3terDialect;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct M3terDialect {
+    pub token_refusal: TokenRefusal,
+}
 
 /// The body of every failure (7.1).
 #[derive(Serialize)]
@@ -20,6 +23,8 @@ struct Body {
 /// Where a 429 names no wait of its own. The SDK's first retry comes after half a second otherwise (7.4).
 const SHORTEST_WAIT_SECONDS: u64 = 1;
 
+/// Where tokens are asked for.
+const TOKEN_PATH: &str = "/oauth/token";
 const UNAUTHORIZED: &str = "Unauthorized";
 const FORBIDDEN: &str = "Forbidden";
 const TOO_MANY_REQUESTS: &str = "Too Many Requests";
@@ -30,14 +35,25 @@ impl Dialect for M3terDialect {
         "m3ter"
     }
 
-    fn render(&self, kind: &Kind, _request: &Asked<'_>) -> Rendered {
-        let (status, message) = status_and_message(kind);
+    fn render(&self, kind: &Kind, request: &Asked<'_>) -> Rendered {
+        let (status, message) = self.status_and_message(kind, request);
         let answer = Rendered::json(status, &Body { message });
         if status == StatusCode::TOO_MANY_REQUESTS {
             let seconds = kind.retry_after_seconds().unwrap_or(SHORTEST_WAIT_SECONDS);
             return answer.with_header(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
+    }
+}
+
+impl M3terDialect {
+    fn status_and_message(self, kind: &Kind, request: &Asked<'_>) -> (StatusCode, String) {
+        let (status, message) = status_and_message(kind);
+        let is_refused_token = message == UNAUTHORIZED && request.path.ends_with(TOKEN_PATH);
+        match self.token_refusal {
+            TokenRefusal::Unauthorized if is_refused_token => (StatusCode::UNAUTHORIZED, message),
+            _ => (status, message),
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 const STATUSES: [u16; 8] = [400, 403, 404, 413, 429, 500, 502, 504];
 
 fn render(kind: &Kind) -> Value {
-    M3terDialect.render(kind, &Asked::example()).to_json()
+    M3terDialect::default()
+        .render(kind, &Asked::example())
+        .to_json()
 }
 
 fn answer(status: u16, message: &str) -> Value {

@@ -1,0 +1,419 @@
+//! Exports: what is asked for, and the jobs that make files of it (4.12).
+
+use crate::access::{Access, Action, Allowed, Create, Guarded, Seen, Target};
+use crate::app::App;
+use crate::entity::{At, Entity, Filter, ListQuery, Page, View, item, page_of, paths};
+use crate::export_usage::selection_of;
+use crate::jobs::Job;
+use crate::operational::OperationalType;
+use crate::transfer::Transfer;
+use crate::upload::Created;
+use crate::wire::{CODE, NAME, micros};
+use axum::extract::State;
+use axum::http::Uri;
+use meterd_control::{Document, Resource};
+use meterd_fault::{Fault, JsonType, Kind, Problem, Rule};
+use meterd_http::body::read_query;
+use meterd_http::fields::{Fields, Form};
+use meterd_http::json::{Json, child};
+use meterd_http::{Failure, Params, Parsed, Reply};
+use meterd_model::{Date, Timestamp, Zone};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long the file of a job can be downloaded (4.12).
+const DOWNLOAD_WINDOW: Duration = Duration::from_hours(24);
+/// How long the address of a download works (4.12).
+const URL_LIFETIME: Duration = Duration::from_mins(15);
+/// Most ids, filters, aggregations or groups of one usage export.
+const LIST_MAX: usize = 1_000;
+
+/// A job that makes one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExportJob {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule_id: Option<String>,
+    pub(crate) source_type: SourceType,
+    pub(crate) status: ExportStatus,
+    pub(crate) date_created: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) started_at: Option<String>,
+    /// What to export.
+    pub(crate) request: ExportRequest,
+    /// In the store of files, once it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<Uuid>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum SourceType {
+    Usage,
+    Operational,
+}
+
+impl SourceType {
+    const WORDS: [(&'static str, Self); 2] =
+        [("USAGE", Self::Usage), ("OPERATIONAL", Self::Operational)];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum ExportStatus {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl ExportStatus {
+    const WORDS: [(&'static str, Self); 4] = [
+        ("PENDING", Self::Pending),
+        ("RUNNING", Self::Running),
+        ("SUCCEEDED", Self::Succeeded),
+        ("FAILED", Self::Failed),
+    ];
+
+    fn word(self) -> &'static str {
+        let found = Self::WORDS.iter().find(|(_, status)| *status == self);
+        found.map_or("", |(word, _)| word)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum FileFormat {
+    Csv,
+    Jsonl,
+}
+
+/// What is exported, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExportRequest {
+    pub(crate) export_file_format: FileFormat,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) destination_ids: Vec<String>,
+    /// RFC 3339; without it from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start_date: Option<String>,
+    /// RFC 3339; without it until the job runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) end_date: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) operational_data_types: Vec<OperationalType>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) meter_ids: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) account_ids: Vec<String>,
+    /// These three as in a usage query.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dimension_filters: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aggregations: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<Value>,
+}
+
+impl ExportRequest {
+    /// With the source it names.
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<(SourceType, Self)> {
+        let source = fields.required_choice("sourceType", &SourceType::WORDS);
+        let formats = [("CSV", FileFormat::Csv), ("JSONL", FileFormat::Jsonl)];
+        let format = fields.choice("exportFileFormat", &formats);
+        let mut request = Self {
+            // The official client cannot send these two without tricks (9, 36).
+            export_file_format: format.unwrap_or(FileFormat::Csv),
+            destination_ids: read_texts(fields, "destinationIds"),
+            start_date: None,
+            end_date: None,
+            operational_data_types: Vec::new(),
+            meter_ids: Vec::new(),
+            account_ids: Vec::new(),
+            dimension_filters: Vec::new(),
+            aggregations: Vec::new(),
+            groups: Vec::new(),
+        };
+        match source? {
+            SourceType::Operational => {
+                request.operational_data_types = read_types(fields)?;
+            }
+            SourceType::Usage => {
+                request.meter_ids = read_texts(fields, "meterIds");
+                request.account_ids = read_texts(fields, "accountIds");
+                request.dimension_filters = read_objects(fields, "dimensionFilters");
+                request.aggregations = read_objects(fields, "aggregations");
+                request.groups = read_objects(fields, "groups");
+                let refused = selection_of(&request).err().unwrap_or_default();
+                for problem in refused {
+                    fields.problems().push(problem);
+                }
+            }
+        }
+        Some((source?, request))
+    }
+
+    /// An ad-hoc export has times of its own.
+    fn read_times(&mut self, fields: &mut Fields<'_>, source: SourceType, now: Timestamp) {
+        let start = fields.iso_time("startDate");
+        self.start_date = start.map(|start| start.to_string());
+        if source == SourceType::Operational {
+            return;
+        }
+        let end = fields.iso_time("endDate");
+        self.end_date = end.map(|end| end.to_string());
+        let (Some(start), Some(end)) = (start, end) else {
+            return;
+        };
+        let other = |text: String| Rule::Other {
+            code: "range",
+            text: text.into(),
+        };
+        let tomorrow = Date::of(now, &Zone::UTC).checked_add_days(1);
+        let latest = tomorrow.map_or(Timestamp::MAX, |date| date.start(&Zone::UTC));
+        if end <= start {
+            fields.refuse("endDate", other("must be after startDate".to_owned()));
+        } else if end > latest {
+            fields.refuse("endDate", other(format!("must not be after {latest}")));
+        }
+    }
+}
+
+fn read_texts(fields: &mut Fields<'_>, name: &'static str) -> Vec<String> {
+    fields.texts(name, LIST_MAX, Ok).unwrap_or_default()
+}
+
+fn read_types(fields: &mut Fields<'_>) -> Option<Vec<OperationalType>> {
+    const NAME: &str = "operationalDataTypes";
+    let words = fields.required_array(NAME, OperationalType::WORDS.len())?;
+    let mut types = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let known = OperationalType::WORDS
+            .iter()
+            .find(|(known, _)| matches!(word, Json::String(word) if word == known));
+        match known {
+            Some((_, kind)) if types.contains(kind) => {}
+            Some((_, kind)) => types.push(*kind),
+            None => {
+                let known = OperationalType::WORDS.iter();
+                let allowed = known.map(|(word, _)| (*word).into()).collect();
+                let pointer = child(&child("", NAME), &index.to_string());
+                let problem = Problem::body(pointer, Rule::OneOf { allowed });
+                fields.problems().push(problem);
+            }
+        }
+    }
+    Some(types)
+}
+
+fn read_objects(fields: &mut Fields<'_>, name: &'static str) -> Vec<Value> {
+    let items = fields.array(name, LIST_MAX).unwrap_or_default();
+    let mut objects = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        if matches!(item, Json::Object(_)) {
+            objects.push(value_of(item));
+        } else {
+            let expected = JsonType::Object;
+            let pointer = child(&child("", name), &index.to_string());
+            fields
+                .problems()
+                .push(Problem::body(pointer, Rule::Type { expected }));
+        }
+    }
+    objects
+}
+
+fn value_of(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Boolean(value) => value.into(),
+        // None of these members holds an amount.
+        Json::Number(text) => serde_json::from_str(&text).unwrap_or_default(),
+        Json::String(text) => text.into(),
+        Json::Array(items) => items.into_iter().map(value_of).collect(),
+        Json::Object(members) => {
+            let members = members.into_iter();
+            Value::Object(
+                members
+                    .map(|(name, value)| (name, value_of(value)))
+                    .collect(),
+            )
+        }
+    }
+}
+
+/// What destinations and schedules begin with. The official client cannot send either, so that both have a default.
+pub(crate) struct ExportHead {
+    pub(crate) name: String,
+    pub(crate) code: String,
+}
+
+impl ExportHead {
+    /// `before` are the name and code of what is replaced.
+    pub(crate) fn read(fields: &mut Fields<'_>, before: Option<(&String, &String)>) -> Self {
+        let id = Uuid::new_v4().simple().to_string();
+        let made = format!("export-{}", id.get(..8).unwrap_or_default());
+        let name = match fields.checked_string("name", NAME) {
+            Some(name) => name,
+            None => before.map_or_else(|| made.clone(), |(name, _)| name.clone()),
+        };
+        let code = match fields.checked_string("code", CODE) {
+            Some(code) => code,
+            None => before.map_or(made, |(_, code)| code.clone()),
+        };
+        Self { name, code }
+    }
+}
+
+impl Document for ExportJob {
+    const KIND: &'static str = "m3ter/export_job";
+    const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::ExportJob;
+
+    fn index_keys(&self) -> Vec<(&'static str, String)> {
+        let mut keys = vec![("status", self.status.word().to_owned())];
+        keys.extend(self.schedule_id.iter().map(|id| ("scheduleId", id.clone())));
+        keys
+    }
+}
+
+impl Resource for ExportJob {}
+
+impl Guarded for ExportJob {
+    const WORD: &'static str = "dataexportjob";
+}
+
+impl Entity for ExportJob {
+    paths!("/dataexports/jobs");
+    const FILTERS: &'static [Filter] = &[
+        Filter::Ids,
+        Filter::Equal {
+            parameter: "scheduleId",
+            index: "scheduleId",
+        },
+        Filter::Equal {
+            parameter: "status",
+            index: "status",
+        },
+    ];
+
+    /// Nobody sends a job: requests and schedules make them.
+    fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
+        fields.refuse("sourceType", Rule::Required);
+        None
+    }
+}
+
+impl Job for ExportJob {
+    const UNFINISHED: &'static [&'static str] = &["PENDING", "RUNNING"];
+}
+
+impl ExportJob {
+    pub(crate) fn new(
+        source_type: SourceType,
+        request: ExportRequest,
+        schedule_id: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            schedule_id,
+            source_type,
+            status: ExportStatus::Pending,
+            date_created: micros(now),
+            started_at: None,
+            request,
+            file: None,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JobId {
+    job_id: Uuid,
+}
+
+/// `POST /dataexports/adhoc`
+pub(crate) async fn create_adhoc(
+    State(app): State<App>,
+    Allowed { access, .. }: Allowed<Create, ExportJob>,
+    body: Parsed,
+) -> Result<Reply<JobId>, Failure> {
+    let now = access.context.now;
+    let job = body.read(Form::LENIENT, |fields| {
+        let (source, mut request) = ExportRequest::read(fields)?;
+        request.read_times(fields, source, now);
+        Some(ExportJob::new(source, request, None, now))
+    })?;
+    let (organization, author) = (access.organization, access.author());
+    let stored = app
+        .blocking(move |app| app.write(organization, &author, |writer| writer.create(job)))
+        .await?;
+    app.wake.notify_one();
+    Ok(Reply::ok(JobId { job_id: stored.id }))
+}
+
+/// `GET /dataexports/jobs`
+pub(crate) async fn list_jobs(
+    State(app): State<App>,
+    seen: Seen<ExportJob>,
+    uri: Uri,
+) -> Result<Reply<Page<View<ExportJob>>>, Failure> {
+    let (query, created) = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
+        let query = ListQuery::read::<ExportJob>(fields);
+        let created = Created::read(fields);
+        Some((query, created))
+    })?;
+    let page = page_of::<ExportJob>(&app, seen.access.organization, &query, |stored| {
+        created.holds(stored.created_at) && seen.sees(stored.id)
+    })?;
+    Ok(Reply::ok(page))
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExportUrl {
+    url: String,
+    expiration_time: String,
+}
+
+/// `GET /dataexports/jobs/{id}/getdownloadurl`
+pub(crate) async fn download_url(
+    State(app): State<App>,
+    params: Params,
+    access: Access,
+) -> Result<Reply<ExportUrl>, Failure> {
+    access.permit(
+        Action::ExportsDownload,
+        &Target {
+            service: "exports",
+            kind: "job",
+            id: Uuid::try_parse(params.get("id")).ok(),
+        },
+    )?;
+    let organization = access.organization;
+    let stored = item::<ExportJob>(&app, organization, &params)?;
+    let now = access.context.now;
+    let job = &stored.document;
+    let is_young = now < stored.created_at.saturating_add(DOWNLOAD_WINDOW);
+    let Some(file) = job.file.filter(|_| is_young) else {
+        let from = match job.status {
+            ExportStatus::Succeeded => "SUCCEEDED more than 24 hours ago".to_owned(),
+            status => status.word().to_owned(),
+        };
+        return Err(Fault::from(Kind::TransitionNotAllowed {
+            resource: ExportJob::RESOURCE,
+            from,
+            to: "downloaded".to_owned(),
+        })
+        .into());
+    };
+    let expires = now.saturating_add(URL_LIFETIME);
+    let url = Transfer::Get { organization, file }.url(&app, &access.context, expires)?;
+    Ok(Reply::ok(ExportUrl {
+        url,
+        expiration_time: micros(expires),
+    }))
+}

@@ -1,0 +1,384 @@
+//! Notifications: events that tell of other events, where a calculation says so (4.10).
+
+use crate::access::{Access, Action, Guarded, Target};
+use crate::app::App;
+use crate::entity::{At, Entity, Filter, entity_event, paths};
+use crate::event::{PREFIX, find_event};
+use crate::event_types::{fields_of, is_known};
+use crate::wire::text;
+use axum::extract::State;
+use meterd_control::{Admission, Changed, Document, List, Resource, Store, Stored};
+use meterd_fault::{Fault, Kind, Problem, Rule};
+use meterd_formula::{Calculation, Formula, Type, Value as Term, Variable};
+use meterd_http::fields::{Fields, Form};
+use meterd_http::{Failure, Parsed, Reply};
+use meterd_model::{Decimal, OrganizationId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Configurations that one event can fire; they are evaluated inside the write that raises the event.
+const PER_EVENT_MAX: usize = 100;
+const CALCULATION_CHARS_MAX: usize = 5_000;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Notification {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) code: String,
+    pub(crate) event_name: String,
+    pub(crate) active: bool,
+    /// Without asking the calculation.
+    pub(crate) always_fire_event: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) calculation: Option<String>,
+}
+
+impl Notification {
+    /// Those that an event of this name may fire.
+    pub(crate) fn active(
+        store: &Store,
+        organization: OrganizationId,
+        event_name: &str,
+    ) -> Result<Vec<Arc<Stored<Self>>>, Fault> {
+        let list = List {
+            filters: &[("eventName", event_name), ("active", "true")],
+            limit: PER_EVENT_MAX,
+            ..List::default()
+        };
+        Ok(store.list(organization, &list)?.items)
+    }
+}
+
+/// Which of the notifications the event fires. A calculation without a result fires nothing.
+pub(crate) fn firing<'n>(
+    notifications: &'n [Arc<Stored<Notification>>],
+    event: &Value,
+) -> impl Iterator<Item = &'n Stored<Notification>> {
+    let fires = move |notification: &Notification| {
+        if notification.always_fire_event {
+            return true;
+        }
+        let Some(calculation) = &notification.calculation else {
+            return false;
+        };
+        let outcome = EventRule::parse(calculation, &notification.event_name)
+            .and_then(|rule| rule.evaluate(event));
+        outcome.unwrap_or_else(|reason| {
+            tracing::debug!(
+                code = notification.code,
+                reason,
+                "notification without a result"
+            );
+            None
+        }) == Some(true)
+    };
+    let mut matching = Vec::new();
+    for stored in notifications {
+        if fires(&stored.document) {
+            matching.push(stored.as_ref());
+        }
+    }
+    matching.into_iter()
+}
+
+/// A calculation over an event: true where it shall fire.
+#[derive(Debug)]
+struct EventRule {
+    calculation: Calculation,
+    paths: Vec<String>,
+}
+
+impl EventRule {
+    /// The error is a clause, such as `character 7: …`.
+    fn parse(text: &str, event_name: &str) -> Result<Self, String> {
+        let formula = Formula::parse(text).map_err(|error| error.to_string())?;
+        let fields = fields_of(event_name).unwrap_or_default().into_iter();
+        let variables: Vec<_> = fields
+            .filter_map(|(name, word)| {
+                let holds = word.holds()?;
+                Some(Variable { name, holds })
+            })
+            .collect();
+        let calculation = formula.check(&variables, Type::Boolean).map_err(|errors| {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            errors.join("; ")
+        })?;
+        let paths = variables.into_iter().map(|variable| variable.name);
+        Ok(Self {
+            calculation,
+            paths: paths.collect(),
+        })
+    }
+
+    /// None if the result is null.
+    fn evaluate(&self, event: &Value) -> Result<Option<bool>, String> {
+        let mut row = vec![Term::Null; self.paths.len()];
+        for place in self.calculation.places() {
+            if let (Some(term), Some(path)) = (row.get_mut(place), self.paths.get(place)) {
+                *term = value_at(event, path).map_or(Term::Null, term_of);
+            }
+        }
+        match self.calculation.evaluate(&row) {
+            Ok(Term::Boolean(result)) => Ok(Some(result)),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// `new.code` is the member `code` of the entity after the change.
+fn value_at<'v>(event: &'v Value, path: &str) -> Option<&'v Value> {
+    let (side, member) = match path.split_once('.') {
+        Some(("new", member)) => (event.get("eventData")?.get("newDto")?, member),
+        Some(("old", member)) => (event.get("eventData")?.get("oldDto")?, member),
+        _ => (event, path),
+    };
+    side.get(member)
+}
+
+fn term_of(value: &Value) -> Term<'_> {
+    match value {
+        Value::Bool(value) => Term::Boolean(*value),
+        Value::String(text) => Term::Text(text),
+        Value::Number(number) => {
+            let number = Decimal::parse(number.to_string().as_bytes());
+            number.map_or(Term::Null, Term::Number)
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => Term::Null,
+    }
+}
+
+impl Document for Notification {
+    const KIND: &'static str = "m3ter/notification";
+    const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::Notification;
+    const EVENT: &'static str = "m3ter.configuration.alert";
+
+    fn unique_keys(&self) -> Vec<(&'static str, String)> {
+        vec![("code", self.code.clone())]
+    }
+
+    fn index_keys(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("eventName", self.event_name.clone()),
+            ("active", self.active.to_string()),
+        ]
+    }
+
+    fn event_data(changed: &Changed<'_, Self>) -> Value {
+        entity_event(changed)
+    }
+}
+
+impl Resource for Notification {
+    fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
+        let others = [("eventName", self.event_name.as_str())];
+        let count = admission
+            .store
+            .count::<Self>(admission.organization, &others)?;
+        let is_among = |before: &Stored<Self>| before.document.event_name == self.event_name;
+        if count < PER_EVENT_MAX || admission.before.is_some_and(is_among) {
+            return Ok(());
+        }
+        let rule = Rule::Other {
+            code: "too_many",
+            text: format!("has {PER_EVENT_MAX} notification configurations already").into(),
+        };
+        Err(Fault::invalid(Problem::body("/eventName", rule)))
+    }
+}
+
+impl Guarded for Notification {
+    const WORD: &'static str = "alert";
+}
+
+impl Entity for Notification {
+    paths!("/notifications/configurations");
+    const FILTERS: &'static [Filter] = &[
+        Filter::Ids,
+        Filter::Equal {
+            parameter: "eventName",
+            index: "eventName",
+        },
+        Filter::Equal {
+            parameter: "active",
+            index: "active",
+        },
+    ];
+
+    fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
+        let name = fields.required_checked("name", text(1, 200));
+        let description = fields.required_checked("description", text(1, 1_000));
+        let code = fields.required_checked("code", text(1, 200));
+        let event_name = fields.required_checked("eventName", text(1, 500));
+        let active = fields.boolean("active").unwrap_or(true);
+        let always_fire_event = fields.boolean("alwaysFireEvent").unwrap_or(false);
+        let calculation = fields.checked_string("calculation", text(0, CALCULATION_CHARS_MAX));
+        let calculation = calculation.filter(|text| !text.trim().is_empty());
+        let event_name = event_name?;
+        if !is_known(&event_name) {
+            let text = "must be one of the names that events/types lists";
+            fields.refuse("eventName", other("event_name", text));
+        } else if let Some(text) = &calculation
+            && let Err(reason) = EventRule::parse(text, &event_name)
+        {
+            let text = format!("must be a calculation: {reason}");
+            fields.refuse("calculation", other("calculation", text));
+        } else if calculation.is_none() && !always_fire_event {
+            fields.refuse(
+                "calculation",
+                other("calculation", "is required unless alwaysFireEvent is true"),
+            );
+        }
+        Some(Self {
+            name: name?,
+            description: description?,
+            code: code?,
+            event_name,
+            active,
+            always_fire_event,
+            calculation,
+        })
+    }
+
+    fn code(&self) -> Option<&str> {
+        Some(&self.code)
+    }
+}
+
+fn other(code: &'static str, text: impl Into<std::borrow::Cow<'static, str>>) -> Rule {
+    Rule::Other {
+        code,
+        text: text.into(),
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Evaluated {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<String>,
+}
+
+#[derive(Debug)]
+struct Trial {
+    event_id: Option<String>,
+    event_name: Option<String>,
+    calculation: String,
+}
+
+/// `POST /notifications/evaluate`: whether a calculation can be made over an event, or over events of a name. What
+/// cannot is no fault: the answer says why.
+pub(crate) async fn evaluate(
+    State(app): State<App>,
+    access: Access,
+    body: Parsed,
+) -> Result<Reply<Evaluated>, Failure> {
+    access.permit(
+        Action::ConfigRetrieve,
+        &Target {
+            service: "config",
+            kind: Notification::WORD,
+            id: None,
+        },
+    )?;
+    let trial = body.read(Form::LENIENT, |fields| {
+        let event_id = fields.string("eventId");
+        let event_name = fields.string("eventName");
+        if event_id.is_none() && event_name.is_none() {
+            fields.refuse(
+                "eventName",
+                other("required", "is required without eventId"),
+            );
+        }
+        let rule = text(1, CALCULATION_CHARS_MAX);
+        let calculation = fields.required_checked("calculation", rule);
+        Some(Trial {
+            event_id,
+            event_name,
+            calculation: calculation?,
+        })
+    })?;
+    let organization = access.organization;
+    let outcome = app
+        .blocking(move |app| try_out(app, organization, &trial))
+        .await?;
+    Ok(Reply::ok(Evaluated {
+        success: outcome.is_ok(),
+        error_message: outcome.err(),
+    }))
+}
+
+fn try_out(
+    app: &App,
+    organization: OrganizationId,
+    trial: &Trial,
+) -> Result<Result<(), String>, Fault> {
+    let event = match &trial.event_id {
+        None => None,
+        Some(id) => match find_event(app, organization, id)? {
+            Some(event) => Some(event),
+            None => {
+                let id = id.clone();
+                let resource = meterd_fault::Resource::Event;
+                let kind = Kind::ResourceNotFound { resource, id };
+                return Ok(Err(kind.phrase()));
+            }
+        },
+    };
+    let of_event = event
+        .as_ref()
+        .and_then(|event| event.kind.strip_prefix(PREFIX));
+    let name = of_event.or(trial.event_name.as_deref()).unwrap_or("");
+    if !is_known(name) {
+        return Ok(Err(format!(
+            "there is no event {}",
+            meterd_fault::quote(name)
+        )));
+    }
+    let rule = match EventRule::parse(&trial.calculation, name) {
+        Ok(rule) => rule,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let data = event
+        .as_ref()
+        .and_then(|event| event.data.get("m3terEvent"));
+    Ok(match data {
+        Some(data) => rule.evaluate(data).map(|_| ()),
+        None => Ok(()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rule_reads_both_sides() {
+        let event = json!({"eventData": {
+            "newDto": {"code": "b", "version": 2, "daysBeforeBillDue": 30},
+            "oldDto": {"code": "a", "version": 1},
+        }});
+        let outcome = |text| {
+            let rule = EventRule::parse(text, "configuration.account.updated")?;
+            rule.evaluate(&event)
+        };
+        assert_eq!(outcome("new.code != old.code"), Ok(Some(true)));
+        assert_eq!(outcome("new.version * 2 < old.version"), Ok(Some(false)));
+        assert_eq!(
+            outcome("new.daysBeforeBillDue >= old.daysBeforeBillDue"),
+            Ok(None)
+        );
+        assert!(outcome("new.daysBeforeBillDue + old.daysBeforeBillDue > 1").is_err());
+        assert!(
+            outcome("new.nothing == 1")
+                .unwrap_err()
+                .contains("new.nothing")
+        );
+        assert!(outcome("new.version").is_err());
+        assert!(outcome("new.version >").is_err());
+    }
+}

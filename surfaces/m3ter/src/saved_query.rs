@@ -1,0 +1,91 @@
+//! Saved queries: usage queries by name, kept for whoever asks them again (4.9).
+
+use crate::access::Guarded;
+use crate::entity::{At, Entity, entity_event, paths};
+use crate::usage::question::{Selection, read_limit};
+use crate::wire::{NAME, word};
+use meterd_control::{Changed, Document, Resource};
+use meterd_http::fields::Fields;
+use meterd_http::json::Json;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Periods that move with the day; as data exports have them (4.12).
+const TIME_PERIODS: [&str; 16] = [
+    "TODAY",
+    "YESTERDAY",
+    "WEEK_TO_DATE",
+    "MONTH_TO_DATE",
+    "YEAR_TO_DATE",
+    "PREVIOUS_WEEK",
+    "PREVIOUS_MONTH",
+    "PREVIOUS_QUARTER",
+    "PREVIOUS_YEAR",
+    "LAST_12_HOURS",
+    "LAST_7_DAYS",
+    "LAST_30_DAYS",
+    "LAST_35_DAYS",
+    "LAST_90_DAYS",
+    "LAST_120_DAYS",
+    "LAST_YEAR",
+];
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SavedQuery {
+    pub(crate) name: String,
+    /// As it was sent; its own form was checked. It has no fractions, so that no digit is lost.
+    pub(crate) usage_query: Value,
+}
+
+impl Document for SavedQuery {
+    const KIND: &'static str = "m3ter/saved_query";
+    const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::SavedQuery;
+
+    fn event_data(changed: &Changed<'_, Self>) -> Value {
+        entity_event(changed)
+    }
+}
+
+impl Resource for SavedQuery {
+    fn label(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Guarded for SavedQuery {
+    const WORD: &'static str = "analyticsjob";
+}
+
+impl Entity for SavedQuery {
+    paths!("/usage/savedqueries");
+
+    fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
+        let name = fields.required_checked("name", NAME);
+        let query = fields.require("usageQuery")?;
+        let mut query_fields = Fields::of_object(query.clone(), "/usageQuery", fields.problems())?;
+        word(&mut query_fields, "timePeriod", &TIME_PERIODS);
+        query_fields.iso_time("startDate");
+        query_fields.iso_time("endDate");
+        read_limit(&mut query_fields);
+        Selection::read(&mut query_fields);
+        Some(Self {
+            name: name?,
+            usage_query: value(query),
+        })
+    }
+}
+
+fn value(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Boolean(boolean) => Value::Bool(boolean),
+        Json::Number(text) => serde_json::from_str(&text).unwrap_or_default(),
+        Json::String(text) => Value::String(text),
+        Json::Array(items) => items.into_iter().map(value).collect(),
+        Json::Object(members) => members
+            .into_iter()
+            .map(|(name, member)| (name, value(member)))
+            .collect(),
+    }
+}

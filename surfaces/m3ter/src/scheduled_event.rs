@@ -1,0 +1,232 @@
+//! Events that come when a date of an entity does: so many days before or after it (4.10).
+
+use crate::access::Guarded;
+use crate::app::App;
+use crate::entity::{At, Entity, entity_event, paths};
+use crate::event_types::{SCHEDULED, is_known};
+use crate::operational::{each_dto, is_served, zone_of};
+use crate::wire::text;
+use crate::writer::Raised;
+use meterd_control::{Author, Changed, Document, List, Order, Resource, Stored};
+use meterd_fault::{Fault, Rule};
+use meterd_http::fields::Fields;
+use meterd_model::{Alphabet, Date, OrganizationId, TextRule, Timestamp, Zone};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Farthest from the date that an event may be, in days.
+const OFFSET_DAYS_MAX: i64 = 3_660;
+const DAY: Duration = Duration::from_hours(24);
+/// Part of the event's name.
+const NAME: TextRule = TextRule {
+    min_chars: 1,
+    max_chars: 200,
+    alphabet: Alphabet::Text,
+};
+/// Date members of the entities that this server has; all have those of [`DATES_OF_ALL`] too.
+const DATES: [(&str, &[&str]); 3] = [
+    ("account", &["billEpoch"]),
+    ("counteradjustment", &["date"]),
+    (
+        "organizationconfig",
+        &["yearEpoch", "monthEpoch", "weekEpoch", "dayEpoch"],
+    ),
+];
+const DATES_OF_ALL: [&str; 2] = ["dtCreated", "dtLastModified"];
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScheduledEvent {
+    pub(crate) name: String,
+    /// As events name it, e.g. `account`.
+    pub(crate) entity: String,
+    /// Its member with the date.
+    pub(crate) field: String,
+    /// Days after the date; before it if negative.
+    pub(crate) offset: i32,
+}
+
+impl ScheduledEvent {
+    pub(crate) fn event_name(&self) -> String {
+        format!("{SCHEDULED}{}.{}", self.entity, self.name)
+    }
+
+    /// When the event of this entity is due, if it has the date.
+    fn due(&self, dto: &Value, zone: &Zone) -> Option<Timestamp> {
+        let text = dto.get(&self.field)?.as_str()?;
+        if let Ok(date) = Date::parse(text) {
+            return Some(date.checked_add_days(self.offset)?.start(zone));
+        }
+        let time = Timestamp::parse_iso(text).ok()?;
+        let distance = DAY.saturating_mul(self.offset.unsigned_abs());
+        Some(if self.offset < 0 {
+            time.saturating_sub(distance)
+        } else {
+            time.saturating_add(distance)
+        })
+    }
+}
+
+impl Document for ScheduledEvent {
+    const KIND: &'static str = "m3ter/scheduled_event";
+    const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::ScheduledEvent;
+
+    fn unique_keys(&self) -> Vec<(&'static str, String)> {
+        vec![("name", self.name.clone())]
+    }
+
+    fn event_data(changed: &Changed<'_, Self>) -> Value {
+        entity_event(changed)
+    }
+}
+
+impl Resource for ScheduledEvent {}
+
+impl Guarded for ScheduledEvent {
+    const WORD: &'static str = "scheduledeventconfiguration";
+}
+
+impl Entity for ScheduledEvent {
+    paths!("/scheduledevents/configurations");
+
+    fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
+        let name = fields.required_checked("name", NAME);
+        let entity = fields.required_checked("entity", text(1, 100));
+        let field = fields.required_checked("field", text(1, 100));
+        let offset = fields.required_integer("offset", -OFFSET_DAYS_MAX, OFFSET_DAYS_MAX);
+        // Members of entities are written either way in m3ter's guides.
+        let entity = entity?.to_lowercase();
+        let is_entity = ["configuration", "billing"]
+            .iter()
+            .any(|group| is_known(&format!("{group}.{entity}.created")));
+        if !is_entity {
+            refuse(
+                fields,
+                "entity",
+                "must be an entity that events/types names".to_owned(),
+            );
+        }
+        let field = field?;
+        let known = is_served(&entity);
+        let own = DATES.iter().find(|(name, _)| *name == entity);
+        let dates: Vec<_> = DATES_OF_ALL
+            .iter()
+            .chain(own.map_or(&[][..], |(_, dates)| *dates))
+            .collect();
+        if known && !dates.iter().any(|date| ***date == *field) {
+            let dates: Vec<_> = dates.iter().map(|date| **date).collect();
+            let text = format!("must be a date of the entity: {}", dates.join(", "));
+            refuse(fields, "field", text);
+        }
+        Some(Self {
+            name: name?,
+            entity,
+            field,
+            offset: i32::try_from(offset?).ok()?,
+        })
+    }
+}
+
+fn refuse(fields: &mut Fields<'_>, name: &str, text: String) {
+    fields.refuse(
+        name,
+        Rule::Other {
+            code: "scheduled_event",
+            text: text.into(),
+        },
+    );
+}
+
+/// Raises what has come due since the last look. The mark moves with the events, so each comes once, whenever the
+/// server stops. Reads every entity of the kind; waits for the disk.
+pub(crate) fn raise_due(
+    app: &App,
+    organization: OrganizationId,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let list = List {
+        order: Order::OldestFirst,
+        ..List::default()
+    };
+    let store = app.control.store();
+    for stored in store.list::<ScheduledEvent>(organization, &list)?.items {
+        raise_due_of(app, &stored, now)?;
+    }
+    Ok(())
+}
+
+fn raise_due_of(app: &App, stored: &Stored<ScheduledEvent>, now: Timestamp) -> Result<(), Fault> {
+    let organization = stored.organization;
+    let configuration = &stored.document;
+    if !is_served(&configuration.entity) {
+        return Ok(());
+    }
+    let mark_name = format!("m3ter/scheduled-event/{}", stored.id);
+    let store = app.control.store();
+    let seen = store.mark(organization, &mark_name)?;
+    // What was due before the configuration was made is past.
+    let seen = seen.unwrap_or_else(|| stored.created_at.micros());
+    if now.micros() <= seen {
+        return Ok(());
+    }
+    let zone = zone_of(app, organization)?;
+    let mut events = Vec::new();
+    each_dto(app, organization, &configuration.entity, &mut |dto| {
+        let due = configuration.due(&dto, &zone);
+        if due.is_some_and(|due| seen < due.micros() && due <= now) {
+            let of = if configuration.entity == "account" {
+                "id"
+            } else {
+                "accountId"
+            };
+            let account = dto.get(of).and_then(Value::as_str);
+            events.push(Raised {
+                name: configuration.event_name(),
+                account: account.and_then(|id| id.parse().ok()),
+                payload: json!({"eventData": {"newDto": dto}}),
+            });
+        }
+        Ok(())
+    })?;
+    app.write(organization, &Author::system(now), |writer| {
+        for event in &events {
+            writer.raise(event)?;
+        }
+        writer.set_mark(&mark_name, now.micros())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_due_so_many_days_from_its_date() {
+        let event = |offset| ScheduledEvent {
+            name: "review".to_owned(),
+            entity: "account".to_owned(),
+            field: "at".to_owned(),
+            offset,
+        };
+        let zone = Zone::named("America/New_York").unwrap();
+        let due = |offset, at: &str| {
+            let due = event(offset).due(&json!({"at": at}), &zone);
+            due.map(|due| due.to_string())
+        };
+        assert_eq!(
+            due(0, "2024-07-01").as_deref(),
+            Some("2024-07-01T04:00:00Z")
+        );
+        // In winter, over the change of the clocks.
+        assert_eq!(
+            due(-180, "2024-07-01").as_deref(),
+            Some("2024-01-03T05:00:00Z")
+        );
+        assert_eq!(
+            due(2, "2024-03-09T10:00:00.000001Z").as_deref(),
+            Some("2024-03-11T10:00:00.000001Z")
+        );
+        assert_eq!(due(0, "soon"), None);
+        assert_eq!(event(0).due(&json!({}), &zone), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! Reading an uploaded file: row by row through the same checks as a request's (5.7).
+
+use crate::app::App;
+use crate::array::{ArrayItems, SplitError};
+use crate::failure::{self, FailedRow, Failure, FailureType};
+use crate::ingest::rows::{ROWS_MAX, Row, read_row};
+use crate::ingest::{Source, store_rows};
+use crate::upload::{UploadJob, UploadStatus};
+use meterd_control::Author;
+use meterd_fault::{Fault, Kind};
+use meterd_model::{MeasurementId, OrganizationId, Timestamp};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::BufReader;
+use uuid::Uuid;
+
+/// Bytes of rows that are stored at a time; a request has no more either.
+const CHUNK_BYTES_MAX: usize = 512 * 1024;
+
+type Items = ArrayItems<BufReader<File>>;
+
+/// Reads what is left of the job's file. After a crash the rows of one chunk may be handed in again, which their ids
+/// make harmless.
+pub(crate) async fn run(
+    app: &App,
+    organization: OrganizationId,
+    id: Uuid,
+    now: fn() -> Timestamp,
+) -> Result<(), Fault> {
+    let stored = app.control.store().get::<UploadJob>(organization, id)?;
+    let job = &stored.document;
+    let begin = now();
+    let source = Source {
+        author: Author::system(begin),
+        base_url: job.base_url.clone().unwrap_or_default(),
+        resumes: true,
+    };
+    let Some(file) = job.file else {
+        return finish(app, organization, id, UploadStatus::Failed, now()).await;
+    };
+    let done = job.total_rows;
+    let opened = app
+        .blocking(move |app| {
+            let (_, file) = app.control.files().open_file(organization, file, begin)?;
+            let mut items = ArrayItems::new(BufReader::new(file));
+            for _ in 0..done {
+                if let Err(error) = items.next_item() {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(items))
+        })
+        .await;
+    let mut items = match opened {
+        Ok(Ok(items)) => items,
+        Ok(Err(error)) => return give_up(app, organization, id, &error, now()).await,
+        // Gone with its time, or left out of a backup.
+        Err(fault) if matches!(*fault.kind, Kind::ResourceNotFound { .. }) => {
+            return finish(app, organization, id, UploadStatus::Failed, now()).await;
+        }
+        Err(fault) => return Err(fault),
+    };
+    let mut first_row = done;
+    loop {
+        let (left, chunk, end) = app.blocking(move |_| Ok(next_chunk(items))).await?;
+        items = left;
+        if !chunk.is_empty() {
+            let failed = store(app, organization, id, first_row, &chunk, &source, now()).await?;
+            let rows = chunk.len() as u64;
+            first_row += rows;
+            change(app, organization, id, now(), move |job| {
+                job.total_rows += rows;
+                job.processed_rows += rows;
+                job.failed_rows += failed;
+            })
+            .await?;
+        }
+        match end {
+            None => {}
+            Some(Ok(())) => {
+                return finish(app, organization, id, UploadStatus::Succeeded, now()).await;
+            }
+            Some(Err(error)) => return give_up(app, organization, id, &error, now()).await,
+        }
+    }
+}
+
+/// The next rows, and how the file ends if it does with them.
+fn next_chunk(mut items: Items) -> (Items, Vec<String>, Option<Result<(), SplitError>>) {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    while chunk.len() < ROWS_MAX && bytes < CHUNK_BYTES_MAX {
+        match items.next_item() {
+            Ok(Some(item)) => {
+                bytes += item.len();
+                // What is no UTF-8 is no measurement either, and fails as its row.
+                chunk.push(String::from_utf8_lossy(&item).into_owned());
+            }
+            Ok(None) => return (items, chunk, Some(Ok(()))),
+            Err(error) => return (items, chunk, Some(Err(error))),
+        }
+    }
+    (items, chunk, None)
+}
+
+/// How many of the rows failed.
+async fn store(
+    app: &App,
+    organization: OrganizationId,
+    job: Uuid,
+    first_row: u64,
+    chunk: &[String],
+    source: &Source,
+    now: Timestamp,
+) -> Result<u64, Fault> {
+    let latest = app.latest(now);
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(chunk.len());
+    let mut refused = Vec::new();
+    for (text, place) in chunk.iter().zip(first_row..) {
+        match read_row(text, latest) {
+            Ok(mut row) => {
+                if row.uid.is_none() {
+                    // The same again if the chunk is, so that it is stored once.
+                    let uid = MeasurementId::new(format!("{job}:{place}"));
+                    row.uid = Some(uid.map_err(Fault::internal)?);
+                }
+                rows.push(row);
+            }
+            Err(fault) => refused.push(refused_row(text, &fault)),
+        }
+    }
+    let failed = refused.len() as u64;
+    let counts = store_rows(app, organization, rows, source, now).await?;
+    if !refused.is_empty() {
+        let source = source.clone();
+        app.blocking(move |app| {
+            let Source {
+                author, base_url, ..
+            } = &source;
+            failure::record(app, organization, author, &refused, base_url, now)
+        })
+        .await?;
+    }
+    Ok(failed + counts.failed)
+}
+
+fn refused_row(text: &str, fault: &Fault) -> FailedRow<'static> {
+    let message = match fault.kind.as_ref() {
+        Kind::Invalid { problems } => {
+            let reasons = problems.iter().map(|problem| {
+                let place = problem.location.dotted();
+                format!("{}: {}", meterd_fault::quote(&place), problem.rule)
+            });
+            reasons.collect::<Vec<_>>().join("; ")
+        }
+        kind => kind.phrase(),
+    };
+    // What is no JSON is kept as a text of it.
+    let json = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+    let text = if json {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    };
+    FailedRow {
+        failures: vec![Failure {
+            kind: FailureType::InvalidMeasurement,
+            message,
+            field: None,
+        }],
+        uid: None,
+        account: None,
+        text: Cow::Owned(text),
+    }
+}
+
+async fn give_up(
+    app: &App,
+    organization: OrganizationId,
+    id: Uuid,
+    error: &SplitError,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    if let SplitError::Io(error) = error {
+        return Err(Fault::internal(format!("read an uploaded file: {error}")));
+    }
+    tracing::info!(%organization, job = %id, "uploaded file given up: {error}");
+    finish(app, organization, id, UploadStatus::Failed, now).await
+}
+
+async fn finish(
+    app: &App,
+    organization: OrganizationId,
+    id: Uuid,
+    status: UploadStatus,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    change(app, organization, id, now, move |job| job.status = status).await
+}
+
+async fn change(
+    app: &App,
+    organization: OrganizationId,
+    id: Uuid,
+    now: Timestamp,
+    change: impl FnOnce(&mut UploadJob) + Send + 'static,
+) -> Result<(), Fault> {
+    app.blocking(move |app| {
+        app.write(organization, &Author::system(now), |writer| {
+            writer.update(id, change).map(drop)
+        })
+    })
+    .await
+}

@@ -1,0 +1,405 @@
+//! Usage queries: `POST /usage/query` (6.1).
+
+pub(crate) mod question;
+pub(crate) mod rows;
+
+use crate::access::{Access, Action, Target};
+use crate::account::Account;
+use crate::app::App;
+use crate::meter::Meter;
+use crate::organization_config::OrganizationConfig;
+use crate::singleton::current;
+use axum::extract::State;
+use axum::response::Response;
+use meterd_control::{Cursor, List, Stored};
+use meterd_engine::{
+    Aggregation, Cancel, Filter, Function, GroupKey, Listed, Listing, Number, Order, OrderKey,
+    Query,
+};
+use meterd_fault::{Fault, Kind};
+use meterd_http::fields::Form;
+use meterd_http::{CancelOnDrop, Failure, Parsed, Reply, query_fault};
+use meterd_model::{MeterId, OrganizationId, Subject, Timestamp, Window, Zone};
+use question::{Group, Resolved, Selection, UsageQuery};
+use rows::{AccountKey, AggregatedRow, Head, MeterNames, RawRow, UsageRow};
+use serde::Serialize;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Most windows of one query.
+const WINDOWS_MAX: u64 = 100_000;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UsageAnswer {
+    pub(crate) data: Vec<UsageRow>,
+    pub(crate) has_more_data: bool,
+}
+
+/// `POST /usage/query`
+pub(crate) async fn query_usage(
+    State(app): State<App>,
+    access: Access,
+    body: Parsed,
+) -> Result<Response, Failure> {
+    // All three, as documented (2.3).
+    for (action, service, kind) in [
+        (Action::ConfigCreate, "config", "analyticsjob"),
+        (Action::ConfigRetrieve, "config", "analyticsjob"),
+        (Action::AnalyticsQuery, "analytics", "usage"),
+    ] {
+        let id = None;
+        access.permit(action, &Target { service, kind, id })?;
+    }
+    let query = body.read(Form::LENIENT, UsageQuery::read)?;
+    let organization = access.organization;
+    let cancel = Cancel::new();
+    // When the client goes away this future is dropped, and the query with it.
+    let _cancel_on_drop = CancelOnDrop(cancel.clone());
+    let slot = app.query_slot().await?;
+    let response = app
+        .blocking(move |app| {
+            let _slot = slot;
+            let answer = run(app, organization, &query, &cancel)?;
+            Reply::ok(answer).within(app.settings.response_max_bytes)
+        })
+        .await?;
+    Ok(response)
+}
+
+/// Answers a query. Waits for the disk.
+pub(crate) fn run(
+    app: &App,
+    organization: OrganizationId,
+    query: &UsageQuery,
+    cancel: &Cancel,
+) -> Result<UsageAnswer, Fault> {
+    let resolved = query.what.resolve(app.control.store(), organization)?;
+    let asking = Asking {
+        app,
+        organization,
+        query,
+        resolved,
+        cancel,
+    };
+    if query.what.aggregations.is_empty() {
+        asking.raw()
+    } else {
+        asking.aggregated()
+    }
+}
+
+struct Asking<'a> {
+    app: &'a App,
+    organization: OrganizationId,
+    query: &'a UsageQuery,
+    resolved: Resolved,
+    cancel: &'a Cancel,
+}
+
+/// What rows of several meters are joined by, in the order of the answer: newest first, then by account, then by
+/// dimensions.
+type Key = (Reverse<Timestamp>, Option<String>, Vec<Option<String>>);
+
+impl Asking<'_> {
+    fn what(&self) -> &Selection {
+        &self.query.what
+    }
+
+    /// Which measurements of a meter count.
+    fn filter(&self, meter: Uuid) -> Result<Filter, Fault> {
+        let subjects = match &self.what().accounts {
+            None => None,
+            Some(ids) => {
+                let subjects = ids.iter().map(|id| Subject::new(id.to_string()));
+                let subjects: Result<Vec<_>, _> = subjects.collect();
+                Some(subjects.map_err(Fault::internal)?)
+            }
+        };
+        let filters = self.resolved.filters.iter().zip(&self.what().filters);
+        let attributes = filters
+            .filter(|((of, _), _)| of.id == meter)
+            .map(|((_, name), filter)| (name.clone(), filter.values.clone()));
+        Ok(Filter {
+            subjects,
+            attributes: attributes.collect(),
+        })
+    }
+
+    fn is_asked(&self, meter: Uuid) -> bool {
+        let meters = self.what().meters.as_ref();
+        meters.is_none_or(|ids| ids.contains(&meter))
+    }
+
+    /// The newest measurements.
+    fn raw(&self) -> Result<UsageAnswer, Fault> {
+        let wanted = self.query.limit + 1;
+        let mut newest: Vec<(Listed, usize)> = Vec::new();
+        let mut meters = Vec::new();
+        let mut from = self.query.start;
+        for meter in self.meters()? {
+            let id = MeterId(meter.id);
+            let mut listing = Listing {
+                meter: Some(id),
+                filter: self.filter(meter.id)?,
+                from: Some(from),
+                to: Some(self.query.end),
+                after: None,
+                limit: wanted,
+            };
+            let number = meters.len();
+            let mut left = wanted;
+            loop {
+                let engine = &self.app.engine;
+                let page = engine
+                    .list(self.organization, &listing, self.cancel)
+                    .map_err(query_fault)?;
+                left = left.saturating_sub(page.measurements.len());
+                newest.extend(page.measurements.into_iter().map(|listed| (listed, number)));
+                listing.after = page.next;
+                listing.limit = left;
+                if listing.after.is_none() || left == 0 {
+                    break;
+                }
+            }
+            meters.push(meter);
+            newest.sort_unstable_by_key(|(listed, _)| {
+                Reverse((listed.measurement.time, listed.sequence))
+            });
+            newest.truncate(wanted);
+            if let Some((oldest, _)) = newest.get(self.query.limit) {
+                // Of the other meters only what is newer has a place.
+                from = oldest.measurement.time;
+            }
+        }
+        let has_more_data = newest.len() > self.query.limit;
+        newest.truncate(self.query.limit);
+        let names: Result<Vec<_>, _> = meters.into_iter().map(MeterNames::new).collect();
+        let names = names?;
+        let mut accounts = AccountCodes::new(self.app, self.organization);
+        let mut data = Vec::with_capacity(newest.len());
+        for (listed, number) in &newest {
+            let Some(names) = names.get(*number) else {
+                continue;
+            };
+            let code = accounts.code(listed.measurement.subject.as_str())?;
+            let row = RawRow::new(listed, names, code);
+            data.push(UsageRow::Raw(Box::new(row)));
+        }
+        Ok(UsageAnswer {
+            data,
+            has_more_data,
+        })
+    }
+
+    /// The meters whose measurements are asked for.
+    fn meters(&self) -> Result<Vec<Arc<Stored<Meter>>>, Fault> {
+        let store = self.app.control.store();
+        let mut meters = Vec::new();
+        if let Some(ids) = &self.what().meters {
+            for id in ids {
+                meters.extend(store.find::<Meter>(self.organization, *id)?);
+            }
+            return Ok(meters);
+        }
+        let mut cursor: Option<Cursor> = None;
+        loop {
+            let list = List {
+                cursor,
+                ..List::default()
+            };
+            let page = store.list::<Meter>(self.organization, &list)?;
+            meters.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(meters);
+            }
+        }
+    }
+
+    fn aggregated(&self) -> Result<UsageAnswer, Fault> {
+        let config: OrganizationConfig = current(self.app.control.store(), self.organization)?;
+        let zone = config.zone();
+        let window = self.what().groups.iter().find_map(|group| match group {
+            Group::Time(window) => Some(*window),
+            Group::Account | Group::Dimension(_) => None,
+        });
+        if let Some(window) = window
+            && window.count_estimate(self.query.start, self.query.end) > WINDOWS_MAX
+        {
+            let limit_rows = WINDOWS_MAX;
+            return Err(Kind::QueryTooExpensive { limit_rows }.into());
+        }
+        let asked = self.what().aggregations.iter();
+        let head = Arc::new(Head {
+            aggregations: (self.resolved.aggregations.iter().zip(asked.clone()))
+                .map(|((meter, _), asked)| (meter.id, asked.field.code.clone(), asked.word))
+                .collect(),
+            dimensions: (self.what().groups.iter())
+                .filter_map(|group| match group {
+                    Group::Dimension(field) => Some(field.code.clone()),
+                    Group::Account | Group::Time(_) => None,
+                })
+                .collect(),
+        });
+        // Where no measurement of a meter is, it has nothing to count.
+        let nothing: Vec<_> = asked
+            .map(|asked| match asked.function {
+                Function::Count | Function::Unique => Some(Number::Count(0)),
+                _ => None,
+            })
+            .collect();
+        let mut joined: BTreeMap<Key, Vec<Option<Number>>> = BTreeMap::new();
+        let mut more = false;
+        let mut done: Vec<Uuid> = Vec::new();
+        for (meter, _) in &self.resolved.aggregations {
+            if done.contains(&meter.id) || !self.is_asked(meter.id) {
+                continue;
+            }
+            done.push(meter.id);
+            let (places, query) = self.question(meter.id, window, &zone)?;
+            let engine = &self.app.engine;
+            let answer = engine
+                .query(self.organization, &query, self.cancel)
+                .map_err(query_fault)?;
+            more |= answer.more;
+            for row in answer.rows {
+                let values = joined
+                    .entry(self.key(meter.id, row.from, row.group))
+                    .or_insert_with(|| nothing.clone());
+                for (place, value) in places.iter().zip(row.values) {
+                    if let Some(slot) = values.get_mut(*place) {
+                        *slot = value;
+                    }
+                }
+            }
+        }
+        let has_more_data = more || joined.len() > self.query.limit;
+        let mut accounts = AccountCodes::new(self.app, self.organization);
+        let mut data = Vec::with_capacity(joined.len().min(self.query.limit));
+        for ((Reverse(from), account, dimensions), values) in
+            joined.into_iter().take(self.query.limit)
+        {
+            let account = match account {
+                None => None,
+                Some(id) => Some(AccountKey {
+                    code: accounts.code(&id)?,
+                    id,
+                }),
+            };
+            data.push(UsageRow::Aggregated(AggregatedRow {
+                head: Arc::clone(&head),
+                account,
+                bucket: window.map(|window| window.around(from, &zone)),
+                dimensions,
+                values,
+            }));
+        }
+        Ok(UsageAnswer {
+            data,
+            has_more_data,
+        })
+    }
+
+    /// The engine's question about one meter, and the places of its aggregations among all.
+    fn question(
+        &self,
+        meter: Uuid,
+        window: Option<Window>,
+        zone: &Zone,
+    ) -> Result<(Vec<usize>, Query), Fault> {
+        let mut places = Vec::new();
+        let mut aggregations = Vec::new();
+        let asked = self.what().aggregations.iter();
+        for (place, ((of, name), asked)) in
+            (self.resolved.aggregations.iter().zip(asked)).enumerate()
+        {
+            if of.id == meter {
+                places.push(place);
+                aggregations.push(Aggregation {
+                    function: asked.function,
+                    field: Some(name.clone()),
+                });
+            }
+        }
+        let mut group_by = Vec::new();
+        if self.what().groups.contains(&Group::Account) {
+            group_by.push(GroupKey::Subject);
+        }
+        let own = self.resolved.dimensions.iter();
+        let own = own.filter(|(of, _)| of.id == meter);
+        group_by.extend(own.map(|(_, name)| GroupKey::Attribute(name.clone())));
+        let query = Query {
+            meter: MeterId(meter),
+            from: self.query.start,
+            to: self.query.end,
+            zone: zone.clone(),
+            window,
+            group_by,
+            filter: self.filter(meter)?,
+            aggregations,
+            // As in keys; the engine's own order of groups is that of keys.
+            order_by: vec![Order {
+                by: OrderKey::From,
+                descending: true,
+            }],
+            offset: 0,
+            limit: self.query.limit,
+        };
+        Ok((places, query))
+    }
+
+    /// A row's key. Dimensions of other meters are null.
+    fn key(&self, meter: Uuid, from: Timestamp, group: Vec<Option<String>>) -> Key {
+        let mut group = group.into_iter();
+        let account = if self.what().groups.contains(&Group::Account) {
+            group.next().flatten()
+        } else {
+            None
+        };
+        let dimensions = self.resolved.dimensions.iter();
+        let dimensions = dimensions.map(|(of, _)| {
+            if of.id == meter {
+                group.next().flatten()
+            } else {
+                None
+            }
+        });
+        (Reverse(from), account, dimensions.collect())
+    }
+}
+
+/// Codes for the ids of accounts, each looked up once.
+struct AccountCodes<'a> {
+    app: &'a App,
+    organization: OrganizationId,
+    seen: HashMap<String, Option<String>>,
+}
+
+impl<'a> AccountCodes<'a> {
+    fn new(app: &'a App, organization: OrganizationId) -> Self {
+        Self {
+            app,
+            organization,
+            seen: HashMap::new(),
+        }
+    }
+
+    fn code(&mut self, id: &str) -> Result<Option<String>, Fault> {
+        if let Some(code) = self.seen.get(id) {
+            return Ok(code.clone());
+        }
+        let code = match Uuid::try_parse(id) {
+            Ok(uuid) => {
+                let store = self.app.control.store();
+                let account = store.find::<Account>(self.organization, uuid)?;
+                account.map(|account| account.document.code.clone())
+            }
+            Err(_) => None,
+        };
+        self.seen.insert(id.to_owned(), code.clone());
+        Ok(code)
+    }
+}

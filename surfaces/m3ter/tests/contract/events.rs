@@ -1,0 +1,312 @@
+//! Events: what is told of changes, how they are found, and what notifications and schedules make of them.
+
+use crate::failures::{row, submit};
+use crate::server::{Server, message};
+use meterd_surface_m3ter::tick;
+use meterd_testkit::client::get;
+use meterd_testkit::now;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn account(server: &Server, code: &str) -> Value {
+    let body = json!({"name": code, "code": code, "emailAddress": "a@example.com"});
+    server.post("/accounts", &body)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// Names of the events that a list answers, newest first.
+fn names(server: &Server, query: &str) -> Vec<String> {
+    let events = server.get(&format!("/events?{query}"));
+    let events = events["data"].as_array().unwrap();
+    events
+        .iter()
+        .map(|event| text(&event["eventName"]).to_owned())
+        .collect()
+}
+
+#[test]
+fn a_change_is_an_event_with_both_sides() {
+    let server = Server::start();
+    let made = account(&server, "one");
+    let id = text(&made["id"]);
+    let mut change = made.clone();
+    change["code"] = json!("two");
+    server.put(&format!("/accounts/{id}"), &change);
+    server.delete(&format!("/accounts/{id}"));
+
+    let events = server.get(&format!("/events?resourceId={id}"));
+    let events = events["data"].as_array().unwrap();
+    let side = |event: usize, side: &str| events[event]["m3terEvent"]["eventData"][side].clone();
+    let order =
+        ["deleted", "updated", "created"].map(|change| format!("configuration.account.{change}"));
+    assert_eq!(names(&server, &format!("accountId={id}")), order);
+    assert_eq!(side(2, "newDto")["code"], "one");
+    assert_eq!(side(2, "newDto")["orgId"], server.acme.id.to_string());
+    assert_eq!(side(2, "oldDto"), Value::Null);
+    assert_eq!(
+        (&side(1, "oldDto")["code"], &side(1, "newDto")["code"]),
+        (&json!("one"), &json!("two"))
+    );
+    assert_eq!(
+        (side(1, "newDto")["version"].clone(), side(0, "newDto")),
+        (json!(2), Value::Null)
+    );
+    assert_eq!(side(0, "oldDto")["code"], "two");
+    // An event is never actioned, so it has no time for that.
+    assert_eq!(events[0].as_object().unwrap().len(), 4);
+
+    let event = text(&events[1]["id"]);
+    assert_eq!(server.get(&format!("/events/{event}")), events[1]);
+    let foreign = server.rival.path(&format!("/events/{event}"));
+    let answer = server.send(&get(foreign).key(&server.rival.admin.token));
+    assert_eq!(message(&answer, 404), format!("Event not found: {event}"));
+    server.refused(404, "GET", "/events/configuration", None);
+}
+
+#[test]
+fn events_are_found_by_filters_and_pages() {
+    let server = Server::start();
+    for code in ["a", "b", "c"] {
+        account(&server, code);
+    }
+    submit(&server, &[row("u-1")]);
+    let created = "configuration.account.created";
+    assert_eq!(
+        names(&server, "eventName=configuration.account.created"),
+        [created; 3]
+    );
+    assert_eq!(
+        names(&server, "eventType=IngestValidationFailure"),
+        ["ingest.validation.failure"]
+    );
+    assert_eq!(names(&server, "eventType=Notification"), [""; 0]);
+    assert_eq!(
+        names(
+            &server,
+            "eventType=IngestValidationFailure&eventName=configuration.account.created"
+        ),
+        [""; 0]
+    );
+    assert_eq!(names(&server, "accountId=x&includeActioned=true"), [""; 0]);
+    server.refused(400, "GET", "/events?eventType=Anything", None);
+    server.refused(400, "GET", "/events?pageSize=101", None);
+
+    let list = |query: String| server.get(&format!("/events?{query}"));
+    let mut found = Vec::new();
+    let mut token = String::new();
+    loop {
+        let page = list(format!("eventName={created}&pageSize=1&nextToken={token}"));
+        found.extend(page["data"].as_array().unwrap().iter().cloned());
+        match page.get("nextToken") {
+            Some(next) => token = text(next).to_owned(),
+            None => break,
+        }
+    }
+    let codes: Vec<_> = found
+        .iter()
+        .map(|event| &event["m3terEvent"]["eventData"]["newDto"]["code"])
+        .collect();
+    assert_eq!(codes, ["c", "b", "a"]);
+
+    let ids = format!(
+        "{},{},nothing",
+        text(&found[2]["id"]),
+        text(&found[0]["id"])
+    );
+    let page = list(format!("ids={ids}"));
+    assert_eq!(page, json!({"data": [found[0], found[2]]}));
+    let page = list(format!("ids={ids}&pageSize=1"));
+    assert_eq!(page["data"], json!([found[0]]));
+    let page = list(format!(
+        "ids={ids}&pageSize=1&nextToken={}",
+        text(&page["nextToken"])
+    ));
+    assert_eq!(page, json!({"data": [found[2]]}));
+    assert_eq!(
+        server.refused(400, "GET", &format!("/events?ids={ids}&eventName=x"), None),
+        "Validation failed: ids: cannot be combined with other filters"
+    );
+}
+
+#[test]
+fn types_and_fields_are_told() {
+    let server = Server::start();
+    server.post(
+        "/scheduledevents/configurations",
+        &json!({"name": "review", "entity": "account", "field": "billEpoch", "offset": 3}),
+    );
+    let types = server.get("/events/types");
+    let types = types["events"].as_array().unwrap();
+    for name in [
+        "configuration.account.created",
+        "configuration.alert.deleted",
+        "billing.counteradjustment.updated",
+        "ingest.validation.failure",
+        "dataexport.job.failure",
+        "scheduled.account.review",
+    ] {
+        assert!(types.contains(&json!(name)), "{name}");
+    }
+    let fields = server.get("/events/fields?eventName=configuration.account.updated");
+    let fields = &fields["events"]["configuration.account.updated"];
+    assert_eq!(
+        (&fields["new.code"], &fields["old.version"]),
+        (&json!("string"), &json!("int"))
+    );
+    assert_eq!(fields["new.customFields"], "map");
+    let all = server.get("/events/fields");
+    assert!(all["events"].as_object().unwrap().len() > 30);
+    server.refused(400, "GET", "/events/fields?eventName=nothing", None);
+}
+
+fn notification(code: &str, calculation: Option<&str>) -> Value {
+    json!({
+        "name": code, "description": "Tells", "code": code, "active": true,
+        "eventName": "configuration.account.updated", "calculation": calculation,
+        "alwaysFireEvent": calculation.is_none(),
+    })
+}
+
+#[test]
+fn a_notification_fires_where_its_calculation_says_so() {
+    let server = Server::start();
+    let configure = |body: Value| server.post("/notifications/configurations", &body);
+    let fired = configure(notification("renamed", Some("new.code != old.code")));
+    configure(notification("always", None));
+    configure(notification("undefined", Some("new.daysBeforeBillDue > 3")));
+    let mut off = notification("off", None);
+    off["active"] = json!(false);
+    let off = configure(off);
+    let made = account(&server, "one");
+    let path = format!("/accounts/{}", text(&made["id"]));
+    let mut change = made.clone();
+    change["code"] = json!("two");
+    let change = server.put(&path, &change);
+    server.put(&path, &change);
+
+    let codes = |query: &str| {
+        let events = server.get(&format!("/events?eventType=Notification{query}"));
+        let events = events["data"].as_array().unwrap().clone();
+        let mut codes: Vec<_> = events
+            .iter()
+            .map(|event| text(&event["m3terEvent"]["notificationCode"]).to_owned())
+            .collect();
+        codes.sort_unstable();
+        codes
+    };
+    assert_eq!(codes(""), ["always", "always", "renamed"]);
+    assert_eq!(codes("&notificationCode=renamed"), ["renamed"]);
+    assert_eq!(
+        codes(&format!("&notificationId={}", text(&fired["id"]))),
+        ["renamed"]
+    );
+    assert_eq!(codes(&format!("&accountId={}", text(&made["id"]))).len(), 3);
+    let event = server.get("/events?notificationCode=renamed")["data"][0].clone();
+    assert_eq!(event["eventName"], "notification.renamed");
+    assert_eq!(
+        event["m3terEvent"]["eventName"],
+        "configuration.account.updated"
+    );
+    assert_eq!(event["m3terEvent"]["eventData"]["newDto"]["code"], "two");
+
+    let listed = server.get("/notifications/configurations?active=false");
+    assert_eq!(listed, json!({"data": [off]}));
+    assert_eq!(
+        names(&server, "eventName=configuration.alert.created").len(),
+        4
+    );
+}
+
+#[test]
+fn calculations_are_checked_when_they_are_saved() {
+    let server = Server::start();
+    let refused =
+        |body: &Value| server.refused(400, "POST", "/notifications/configurations", Some(body));
+    let answer = refused(&notification("x", Some("new.nothing == 1")));
+    assert!(answer.starts_with("Validation failed: calculation: must be a calculation: character 1: there is no `new.nothing` here"), "{answer}");
+    let answer = refused(&notification("x", Some("new.code ==")));
+    assert!(
+        answer.starts_with("Validation failed: calculation: must be a calculation: character"),
+        "{answer}"
+    );
+    let mut body = notification("x", Some("true"));
+    body["eventName"] = json!("account.created");
+    assert_eq!(
+        refused(&body),
+        "Validation failed: eventName: must be one of the names that events/types lists"
+    );
+    body = notification("x", None);
+    body["alwaysFireEvent"] = json!(false);
+    assert_eq!(
+        refused(&body),
+        "Validation failed: calculation: is required unless alwaysFireEvent is true"
+    );
+
+    account(&server, "one");
+    let event = server.get("/events?eventName=configuration.account.created")["data"][0].clone();
+    let evaluate = |body: Value| server.post("/notifications/evaluate", &body);
+    assert_eq!(
+        evaluate(json!({"eventId": event["id"], "calculation": "new.code == \"one\""})),
+        json!({"success": true})
+    );
+    assert_eq!(
+        evaluate(
+            json!({"eventName": "configuration.account.updated", "calculation": "new.version > old.version"})
+        ),
+        json!({"success": true})
+    );
+    let failed = evaluate(json!({"eventId": event["id"], "calculation": "old.version > 1"}));
+    assert_eq!(failed["success"], false);
+    assert!(text(&failed["errorMessage"]).contains("old.version"));
+    assert_eq!(
+        evaluate(json!({"eventId": "x", "calculation": "true"}))["success"],
+        false
+    );
+    server.refused(
+        400,
+        "POST",
+        "/notifications/evaluate",
+        Some(&json!({"calculation": "true"})),
+    );
+}
+
+#[test]
+fn a_scheduled_event_comes_once_also_over_a_restart() {
+    let server = Server::start();
+    server.post(
+        "/scheduledevents/configurations",
+        &json!({"name": "review", "entity": "account", "field": "dtCreated", "offset": 2}),
+    );
+    let made = account(&server, "one");
+    let names_now = |server: &Server| names(server, "eventName=scheduled.account.review");
+    let days = |days: u64| now().saturating_add(Duration::from_hours(24 * days));
+    tick(&server.app, days(1)).unwrap();
+    assert_eq!(names_now(&server), [""; 0]);
+    let server = server.restart();
+    tick(&server.app, days(3)).unwrap();
+    assert_eq!(names_now(&server), ["scheduled.account.review"]);
+    let server = server.restart();
+    tick(&server.app, days(4)).unwrap();
+    let events = server.get(&format!(
+        "/events?eventName=scheduled.account.review&accountId={}",
+        text(&made["id"])
+    ));
+    assert_eq!(events["data"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        events["data"][0]["m3terEvent"]["eventData"]["newDto"]["code"],
+        "one"
+    );
+
+    let refused =
+        |body: &Value| server.refused(400, "POST", "/scheduledevents/configurations", Some(body));
+    let answer = refused(&json!({"name": "x", "entity": "account", "field": "name", "offset": 1}));
+    assert_eq!(
+        answer,
+        "Validation failed: field: must be a date of the entity: dtCreated, dtLastModified, billEpoch"
+    );
+    refused(&json!({"name": "x", "entity": "thing", "field": "name", "offset": 1}));
+    refused(&json!({"name": "review", "entity": "account", "field": "dtCreated", "offset": 1}));
+}

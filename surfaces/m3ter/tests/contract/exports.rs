@@ -1,0 +1,300 @@
+//! Exports: destinations, schedules, jobs, and the files that come out.
+
+use crate::failures::{create_meter, fetch, row, submit};
+use crate::server::Server;
+use crate::uploads::finished;
+use meterd_surface_m3ter::tick;
+use meterd_testkit::now;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn export(server: &Server, request: &Value) -> Value {
+    let made = server.post("/dataexports/adhoc", request);
+    let path = format!("/dataexports/jobs/{}", made["jobId"].as_str().unwrap());
+    finished(server, &path, &["SUCCEEDED", "FAILED"])
+}
+
+fn download(server: &Server, job: &Value) -> String {
+    let path = format!(
+        "/dataexports/jobs/{}/getdownloadurl",
+        job["id"].as_str().unwrap()
+    );
+    let url = server.get(&path);
+    assert!(url["expirationTime"].as_str().unwrap().ends_with('Z'));
+    let answer = fetch(server, url["url"].as_str().unwrap());
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body).unwrap()
+}
+
+fn lines(file: &str) -> Vec<Value> {
+    file.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn usage_is_exported_as_it_was_measured() {
+    let server = Server::start();
+    let meter = create_meter(&server);
+    let mut second = row("u-2");
+    second["ts"] = json!("2026-03-02T10:00:00Z");
+    second["where"]["region"] = json!("a \"b\", c");
+    second["account"] = json!("other");
+    second["measure"]["bytes"] = json!(12_345.000_001);
+    submit(&server, &[row("u-1"), second]);
+    let account = server.get("/accounts?codes=acme")["data"][0]["id"].clone();
+
+    let job = export(
+        &server,
+        &json!({"sourceType": "USAGE", "exportFileFormat": "JSONL", "accountIds": [account]}),
+    );
+    assert_eq!(
+        (&job["status"], &job["sourceType"]),
+        (&json!("SUCCEEDED"), &json!("USAGE"))
+    );
+    assert!(job["startedAt"].is_string() && job["dateCreated"].is_string());
+    assert_eq!(
+        lines(&download(&server, &job)),
+        [json!({
+            "uid": "u-1", "meterId": meter["id"], "meterCode": "storage", "accountId": account, "accountCode": "acme",
+            "ts": "2026-03-01T10:00:00.000Z", "ets": null, "who": {}, "where": {"region": "eu"}, "what": {}, "other": {},
+            "metadata": {}, "measure": {"bytes": 3, "parts": 2, "share": 1.5}, "cost": {}, "income": {},
+        })]
+    );
+
+    // Comma-separated unless asked otherwise.
+    let job = export(
+        &server,
+        &json!({"sourceType": "USAGE", "startDate": "2026-03-02T00:00:00Z", "endDate": "2026-03-03T00:00:00Z"}),
+    );
+    let file = download(&server, &job);
+    let (head, rest) = file.split_once('\n').unwrap();
+    assert_eq!(
+        head,
+        "uid,meterId,meterCode,accountId,accountCode,ts,ets,measure.bytes,measure.parts,where.region,measure.share"
+    );
+    assert!(rest.starts_with("u-2,"), "{rest}");
+    assert!(
+        rest.ends_with(",storage,")
+            || rest.contains(
+                ",other,2026-03-02T10:00:00.000Z,,12345.000001,2,\"a \"\"b\"\", c\",6172.5000005\n"
+            ),
+        "{rest}"
+    );
+    assert_eq!(rest.lines().count(), 1);
+
+    let aggregated = |format: &str| {
+        let meter = &meter["id"];
+        let request = json!({
+            "sourceType": "USAGE", "exportFileFormat": format, "groups": [{"groupType": "ACCOUNT"}],
+            "aggregations": [{"meterId": meter, "fieldCode": "bytes", "fieldType": "MEASURE", "function": "SUM"}],
+        });
+        download(&server, &export(&server, &request))
+    };
+    let rows = lines(&aggregated("JSONL"));
+    let found = rows
+        .iter()
+        .find(|row| row["accountCode"] == "other")
+        .unwrap();
+    assert_eq!(
+        (rows.len(), &found["bytes.SUM"]),
+        (2, &json!(12_345.000_001))
+    );
+    let csv = aggregated("CSV");
+    assert_eq!(csv.lines().next(), Some("accountId,accountCode,bytes.SUM"));
+    assert!(
+        csv.contains(",acme,3\n") && csv.contains(",other,12345.000001\n"),
+        "{csv}"
+    );
+
+    let filtered = json!({
+        "sourceType": "USAGE", "exportFileFormat": "JSONL",
+        "dimensionFilters": [{"meterId": meter["id"], "fieldCode": "region", "values": ["eu", "us"]}],
+    });
+    let rows = lines(&download(&server, &export(&server, &filtered)));
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["uid"], "u-1");
+}
+
+#[test]
+fn entities_are_exported_that_changed_since() {
+    let server = Server::start();
+    create_meter(&server);
+    server.post("/products", &json!({"name": "One", "code": "one"}));
+    let request = |start: &str| {
+        json!({
+            "sourceType": "OPERATIONAL", "exportFileFormat": "JSONL", "startDate": start,
+            "operationalDataTypes": ["PRODUCTS", "METERS", "BILLS"],
+        })
+    };
+    let rows = lines(&download(
+        &server,
+        &export(&server, &request("2020-01-01T00:00:00Z")),
+    ));
+    let kinds: Vec<_> = rows.iter().map(|row| &row["operationalDataType"]).collect();
+    assert_eq!(kinds, ["PRODUCTS", "METERS"]);
+    assert_eq!(
+        (&rows[0]["code"], &rows[0]["orgId"]),
+        (&json!("one"), &json!(server.acme.id.to_string()))
+    );
+    assert_eq!(
+        download(&server, &export(&server, &request("2100-01-01T00:00:00Z"))),
+        ""
+    );
+
+    let csv = json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["PRODUCTS"]});
+    let file = download(&server, &export(&server, &csv));
+    let head = file.lines().next().unwrap();
+    assert_eq!(
+        head,
+        "operationalDataType,id,version,dtCreated,dtLastModified,createdBy,lastModifiedBy,name,code,orgId"
+    );
+    assert!(file.lines().nth(1).unwrap().contains(",One,one,"), "{file}");
+}
+
+#[test]
+fn requests_that_cannot_be_met_are_refused() {
+    let server = Server::start();
+    let refused = |body: &Value| server.refused(400, "POST", "/dataexports/adhoc", Some(body));
+    assert_eq!(
+        refused(&json!({})),
+        "Validation failed: sourceType: is required"
+    );
+    let usage =
+        |start: &str, end: &str| json!({"sourceType": "USAGE", "startDate": start, "endDate": end});
+    assert_eq!(
+        refused(&usage("2026-03-02T00:00:00Z", "2026-03-02T00:00:00Z")),
+        "Validation failed: endDate: must be after startDate"
+    );
+    assert!(
+        refused(&usage("2026-03-02", "2100-01-01"))
+            .starts_with("Validation failed: endDate: must not be after ")
+    );
+    let answer = refused(&json!({"sourceType": "USAGE", "groups": [{"groupType": "ACCOUNT"}]}));
+    assert!(
+        answer.starts_with("Validation failed: groups: "),
+        "{answer}"
+    );
+    refused(&json!({"sourceType": "OPERATIONAL"}));
+    let answer = refused(
+        &json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS", "THINGS"]}),
+    );
+    assert!(
+        answer.starts_with("Validation failed: operationalDataTypes[1]: must be one of"),
+        "{answer}"
+    );
+    server.refused(404, "GET", "/dataexports/jobs/x/getdownloadurl", None);
+}
+
+#[test]
+fn destinations_are_kept_with_what_clients_leave_out() {
+    let server = Server::start();
+    let path = "/dataexports/destinations";
+    let amazon = server.post(
+        path,
+        &json!({"bucketName": "bucket", "iamRoleArn": "arn:aws:iam::123456789012:role/x"}),
+    );
+    assert_eq!(
+        (&amazon["destinationType"], &amazon["partitionOrder"]),
+        (&json!("S3"), &json!("TYPE_FIRST"))
+    );
+    assert!(amazon["code"].as_str().unwrap().starts_with("export-"));
+    assert_eq!(amazon["name"], amazon["code"]);
+    let google = server.post(
+        path,
+        &json!({"name": "G", "code": "g", "bucketName": "bucket", "projectNumber": "1", "poolId": "p", "providerId": "q"}),
+    );
+    assert_eq!(google["destinationType"], "GCS");
+    let item = format!("{path}/{}", amazon["id"].as_str().unwrap());
+    let mut change = amazon.clone();
+    change.as_object_mut().unwrap().remove("code");
+    change["prefix"] = json!("a/");
+    let changed = server.put(&item, &change);
+    assert_eq!(
+        (&changed["code"], &changed["prefix"]),
+        (&amazon["code"], &json!("a/"))
+    );
+    assert_eq!(server.get(path)["data"], json!([google, changed]));
+    server.delete(&item);
+    for body in [
+        json!({"bucketName": "bucket"}),
+        json!({"bucketName": "bucket", "iamRoleArn": "arn:aws:iam::x:role/x"}),
+        json!({"bucketName": "b", "iamRoleArn": "arn:aws:iam::1:role/x"}),
+        json!({"bucketName": "bucket", "destinationType": "GCS"}),
+    ] {
+        server.refused(400, "POST", path, Some(&body));
+    }
+}
+
+#[test]
+fn a_schedule_starts_its_export_once_each_time() {
+    let server = Server::start();
+    let path = "/dataexports/schedules";
+    let operational = json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"]});
+    let schedule = server.post(path, &operational);
+    assert_eq!(
+        (&schedule["scheduleType"], &schedule["period"]),
+        (&json!("DAY"), &json!(1))
+    );
+    let usage = json!({
+        "name": "Monthly", "code": "monthly", "sourceType": "USAGE", "timePeriod": "PREVIOUS_MONTH",
+        "cronExpression": "0 5 * * *", "exportFileFormat": "JSONL",
+    });
+    let cron = server.post(path, &usage);
+    assert_eq!(cron["timePeriod"], "PREVIOUS_MONTH");
+    assert_eq!(
+        server.get(&format!("{path}/{}", cron["id"].as_str().unwrap())),
+        cron
+    );
+    let day = now().saturating_add(Duration::from_hours(24));
+    tick(&server.app, day).unwrap();
+    tick(&server.app, day).unwrap();
+    for schedule in [&schedule, &cron] {
+        let query = format!(
+            "/dataexports/jobs?scheduleId={}",
+            schedule["id"].as_str().unwrap()
+        );
+        let jobs = server.get(&query);
+        assert_eq!(jobs["data"].as_array().unwrap().len(), 1, "{jobs}");
+        let job = format!(
+            "/dataexports/jobs/{}",
+            jobs["data"][0]["id"].as_str().unwrap()
+        );
+        assert_eq!(
+            finished(&server, &job, &["SUCCEEDED", "FAILED"])["status"],
+            "SUCCEEDED"
+        );
+    }
+    let jobs = server.get("/dataexports/jobs?status=SUCCEEDED");
+    assert_eq!(jobs["data"].as_array().unwrap().len(), 2);
+
+    for (change, message) in [
+        (
+            json!({"scheduleType": "MINUTE", "period": 10}),
+            "period: must make the export repeat every 15 minutes to 3 days",
+        ),
+        (
+            json!({"scheduleType": "DAY", "period": 4}),
+            "period: must make the export repeat every 15 minutes to 3 days",
+        ),
+        (
+            json!({"scheduleType": "HOUR", "offset": 60}),
+            "offset: must be below 60",
+        ),
+        (
+            json!({"cronExpression": "* * * * *"}),
+            "cronExpression: must have 15 minutes or more between two exports",
+        ),
+    ] {
+        let mut body = operational.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        assert_eq!(
+            server.refused(400, "POST", path, Some(&body)),
+            format!("Validation failed: {message}")
+        );
+    }
+    let answer = server.refused(400, "POST", path, Some(&json!({"sourceType": "USAGE"})));
+    assert!(answer.contains("timePeriod"), "{answer}");
+}
