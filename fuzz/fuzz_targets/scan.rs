@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &str| meterd_surface_native::compare_readers(input));
+libfuzzer_sys::fuzz_target!(|input: &str| meterd_http::scan::compare::compare(input));

@@ -31,6 +31,8 @@ enum Task {
     Openapi,
     /// Start the demo from a release build and print what it needs: time, memory, size
     Footprint,
+    /// Run m3ter's own Python SDK against a built server (needs Python 3)
+    M3ter,
     /// Open the demo's segments with `DuckDB` and pandas (needs Python 3)
     Parquet,
     /// Try the engine's crash points, a million unless told otherwise
@@ -42,11 +44,12 @@ enum Task {
 }
 
 /// Who must not depend on whom. The first is looked for below the second.
-const FORBIDDEN: [(&str, &str); 14] = [
+const FORBIDDEN: [(&str, &str); 18] = [
     ("axum", "meterd-fault"),
     ("axum", "meterd-model"),
     ("axum", "meterd-engine"),
     ("axum", "meterd-control"),
+    ("axum", "meterd-formula"),
     ("tokio", "meterd-engine"),
     ("tokio", "meterd-control"),
     ("rusqlite", "meterd-engine"),
@@ -54,9 +57,12 @@ const FORBIDDEN: [(&str, &str); 14] = [
     ("meterd-control", "meterd-engine"),
     ("meterd-engine", "meterd-control"),
     ("meterd-engine", "meterd-http"),
+    ("meterd-formula", "meterd-engine"),
+    ("meterd-formula", "meterd-http"),
     ("meterd-surface-native", "meterd-http"),
     ("meterd-surface-native", "meterd-surface-m3ter"),
     ("meterd-surface-m3ter", "meterd-surface-native"),
+    ("meterd-testkit", "meterd"),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -65,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Task::Edges => edges(),
         Task::Openapi => openapi(),
         Task::Footprint => footprint(),
+        Task::M3ter => m3ter(),
         Task::Parquet => parquet(),
         Task::Crash(options) => crash::run(&options),
         Task::Peers(options) => peers::run(given_or_built(options.meterd.as_deref())?, &options),
@@ -168,6 +175,17 @@ fn parquet() -> anyhow::Result<()> {
         .status()?;
     if !status.success() {
         bail!("the segments are not what the API says");
+    }
+    Ok(())
+}
+
+fn m3ter() -> anyhow::Result<()> {
+    let status = Command::new("bash")
+        .arg(root().join("compat/m3ter/run"))
+        .env("METERD_BIN", build(true)?)
+        .status()?;
+    if !status.success() {
+        bail!("m3ter's SDK found something");
     }
     Ok(())
 }

@@ -5,8 +5,13 @@ use crate::config::Config;
 use crate::key::{parse_blocks, said};
 use crate::server::{Parts, now};
 use anyhow::Context as _;
-use meterd_control::{Actor, Author, List, Meter, NewCredential, Organization, SecretForm, Stored};
+use meterd_control::{
+    Actor, Author, Control, List, Meter, NewCredential, Organization, SecretForm, Stored,
+};
 use meterd_model::{MeterId, OrganizationId, Timestamp};
+use meterd_surface_m3ter::{
+    Applied, NewUser, apply_service_user, apply_user, create_service_user, has_policy, provision,
+};
 use meterd_surface_native::check_key;
 use meterd_surface_native::{MeterUse, check_meter_change};
 use serde::Deserialize;
@@ -32,6 +37,34 @@ struct WantedOrganization {
     meter: Vec<serde_json::Value>,
     #[serde(default)]
     key: Vec<WantedKey>,
+    m3ter: Option<WantedM3ter>,
+}
+
+/// What the m3ter API works with and cannot make itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedM3ter {
+    #[serde(default)]
+    service_user: Vec<WantedServiceUser>,
+    #[serde(default)]
+    user: Vec<WantedUser>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedServiceUser {
+    name: String,
+    #[serde(default)]
+    policies: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedUser {
+    email: String,
+    first_name: String,
+    last_name: String,
+    contact_number: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +118,7 @@ struct Checked {
     meters: Vec<Meter>,
     /// Still without their organization, which may not exist yet.
     keys: Vec<NewCredential>,
+    m3ter: Option<WantedM3ter>,
 }
 
 impl Checked {
@@ -126,10 +160,14 @@ impl Checked {
         if let Some(name) = repeated(wanted.key.iter().map(|key| key.name.as_str())) {
             anyhow::bail!("{context}: key {name}: stands there twice");
         }
+        if let Some(m3ter) = &wanted.m3ter {
+            m3ter.check().with_context(|| format!("{context}: m3ter"))?;
+        }
         Ok(Self {
             organization,
             meters,
             keys,
+            m3ter: wanted.m3ter,
         })
     }
 }
@@ -145,10 +183,48 @@ impl WantedKey {
     }
 }
 
-/// No meter may lose what its measurements use.
+impl WantedM3ter {
+    fn check(&self) -> anyhow::Result<()> {
+        if let Some(name) = repeated(self.service_user.iter().map(|user| user.name.as_str())) {
+            anyhow::bail!("service_user {name}: stands there twice");
+        }
+        if let Some(email) = repeated(self.user.iter().map(|user| user.email.as_str())) {
+            anyhow::bail!("user {email}: stands there twice");
+        }
+        Ok(())
+    }
+
+    /// A policy is made through the API; only the administrator's is there from the start.
+    fn check_policies(
+        &self,
+        control: &Control,
+        organization: Option<OrganizationId>,
+    ) -> anyhow::Result<()> {
+        for service_user in &self.service_user {
+            for policy in &service_user.policies {
+                if !has_policy(control, organization, policy).map_err(said)? {
+                    anyhow::bail!(
+                        "service_user {}: there is no policy {policy:?}",
+                        service_user.name
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No meter may lose what its measurements use, and what is named must be there.
 fn check_changes(parts: &Parts, wanted: &Checked) -> anyhow::Result<()> {
     let store = parts.control.store();
     let name = &wanted.organization.name;
+    if let Some(m3ter) = &wanted.m3ter {
+        let known = store.organization_by_name(name).ok();
+        let id = known.map(|organization| organization.organization_id());
+        m3ter
+            .check_policies(&parts.control, id)
+            .with_context(|| format!("organization {name}: m3ter"))?;
+    }
     let Ok(organization) = store.organization_by_name(name) else {
         return Ok(());
     };
@@ -182,7 +258,61 @@ fn apply(parts: &Parts, wanted: Checked, author: &Author) -> anyhow::Result<()> 
         apply_key(parts, id, key, author)
             .with_context(|| format!("organization {name}: key {key_name}"))?;
     }
+    if let Some(m3ter) = wanted.m3ter {
+        apply_m3ter(parts, id, m3ter, author)
+            .with_context(|| format!("organization {name}: m3ter"))?;
+    }
     Ok(())
+}
+
+fn apply_m3ter(
+    parts: &Parts,
+    organization: OrganizationId,
+    wanted: WantedM3ter,
+    author: &Author,
+) -> anyhow::Result<()> {
+    let control = &parts.control;
+    provision(control, organization, author).map_err(said)?;
+    for wanted in wanted.service_user {
+        let name = wanted.name.as_str();
+        let policies: Vec<_> = wanted.policies.iter().map(String::as_str).collect();
+        let (_, applied) = apply_service_user(control, organization, name, &policies, author)
+            .map_err(said)
+            .with_context(|| format!("service_user {name}"))?;
+        let word = shown(applied);
+        if applied != Applied::Created {
+            println!("  service user {name}: {word}");
+            continue;
+        }
+        let new = create_service_user(control, organization, name, &[], author).map_err(said)?;
+        println!(
+            "  service user {name}: {word}, key: {}, secret (shown once): {}",
+            new.api_key,
+            new.api_secret.reveal()
+        );
+    }
+    for wanted in wanted.user {
+        let email = wanted.email.clone();
+        let new = NewUser {
+            email: wanted.email,
+            first_name: wanted.first_name,
+            last_name: wanted.last_name,
+            contact_number: wanted.contact_number,
+        };
+        let (_, applied) = apply_user(control, organization, new, author)
+            .map_err(said)
+            .with_context(|| format!("user {email}"))?;
+        println!("  user {email}: {}", shown(applied));
+    }
+    Ok(())
+}
+
+fn shown(applied: Applied) -> &'static str {
+    match applied {
+        Applied::Created => "created",
+        Applied::Updated => "updated",
+        Applied::Unchanged => "unchanged",
+    }
 }
 
 fn apply_organization(

@@ -3,11 +3,14 @@
 use crate::cli::{BackupOptions, RestoreOptions};
 use crate::config::Config;
 use crate::key::{Api, ensure_stopped, said};
-use crate::server::{Parts, control_path, engine_path, ensure_restored, restoring_path};
+use crate::server::{
+    Parts, control_path, control_settings, engine_path, ensure_restored, restoring_path,
+};
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::{Context as _, bail};
-use meterd_control::{Control, Settings};
+use meterd_control::Control;
 use meterd_engine::SystemDisk;
+use meterd_http::Core;
 use meterd_surface_native::App;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -67,7 +70,10 @@ fn of_stopped(data: &Path, directory: &Path) -> anyhow::Result<meterd_surface_na
         data: data.to_owned(),
         ..Config::default()
     })?;
-    let app = App::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
+    let app = App::new(Core::new(
+        Arc::clone(&parts.control),
+        Arc::clone(&parts.engine),
+    ));
     let made = app.back_up(directory).map_err(said);
     parts.engine.close();
     made
@@ -83,7 +89,7 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
             from.display()
         );
     }
-    let verification = Control::verify_file(control_path(from), &Settings::default())
+    let verification = Control::verify_file(control_path(from), &control_settings())
         .context("verify the backup's control database")?;
     if let Some(problem) = verification.problems.first() {
         bail!("{} is damaged: {problem}", control_path(from).display());

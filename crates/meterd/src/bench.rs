@@ -15,7 +15,7 @@ pub(crate) use options::BenchCommand;
 
 use client::{Run, Target, send_all};
 use figures::Figures;
-use options::{Format, HttpOptions, IngestOptions, PostOptions, QueryOptions, Shape};
+use options::{Format, HttpOptions, IngestOptions, PostOptions, QueryOptions, Shape, Surface};
 use serde_json::{Value, json};
 use server::Server;
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
 
 fn ingest(options: &IngestOptions) -> anyhow::Result<Figures> {
     let shape = &options.shape;
-    let load = Load {
+    let mut load = Load {
         shape,
         format: options.format,
         batch: options.batch,
@@ -51,6 +51,14 @@ fn ingest(options: &IngestOptions) -> anyhow::Result<Figures> {
     let mut server = Server::start(shape, None)?;
     let target = server.target("/v1/measurements");
     let measured = load.measure(&target, server.id(), 0..shape.rows.into())?;
+    if options.surface == Surface::M3ter {
+        measured.describe(&mut figures, "native_", shape.rows);
+        load.format = Format::M3ter;
+        let target = server.m3ter_target(shape)?;
+        let measured = load.measure(&target, server.id(), 0..shape.rows.into())?;
+        measured.describe(&mut figures, "m3ter_", shape.rows);
+        return Ok(figures);
+    }
     measured.describe(&mut figures, "", shape.rows);
     describe_storage(&mut figures, &mut server, shape)?;
     Ok(figures)

@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Create or update organizations, meters and keys from a TOML file
     #[command(
-        after_help = "Example:\n  meterd apply meters.toml --data /var/lib/meterd\n\nThe file:\n  [[organization]]\n  name = \"acme\"\n\n  [[organization.meter]]\n  name = \"api_calls\"\n  kind = \"delta\"\n  values = { requests = { unit = \"1\" } }\n  attributes = [\"region\"]\n\n  [[organization.key]]\n  name = \"backend\"\n  permissions = [\"measurements:*\"]"
+        after_help = "Example:\n  meterd apply meters.toml --data /var/lib/meterd\n\nThe file:\n  [[organization]]\n  name = \"acme\"\n\n  [[organization.meter]]\n  name = \"api_calls\"\n  kind = \"delta\"\n  values = { requests = { unit = \"1\" } }\n  attributes = [\"region\"]\n\n  [[organization.key]]\n  name = \"backend\"\n  permissions = [\"measurements:*\"]\n\n  [[organization.m3ter.service_user]]\n  name = \"billing\"\n  policies = [\"Administrator\"]\n\n  [[organization.m3ter.user]]\n  email = \"jane@example.com\"\n  first_name = \"Jane\"\n  last_name = \"Doe\""
     )]
     Apply(ApplyOptions),
     /// Print the catalogue of errors as a surface words them
@@ -115,7 +115,7 @@ pub(crate) struct DemoOptions {
 pub(crate) enum KeyCommand {
     /// Create a key and print its secret, once
     #[command(
-        after_help = "Example:\n  meterd key create --organization acme --name backend --permission 'measurements:*'"
+        after_help = "Examples:\n  meterd key create --organization acme --name backend --permission 'measurements:*'\n  meterd key create --surface m3ter --organization acme --name billing"
     )]
     Create {
         /// Organization the key belongs to; without it, the key administers the server
@@ -124,9 +124,27 @@ pub(crate) enum KeyCommand {
         /// What the key is for
         #[arg(long)]
         name: String,
+        /// API that the key is for
+        #[arg(long, value_enum, default_value_t = KeySurface::Native)]
+        surface: KeySurface,
         /// Permission, such as measurements:write, meters:* or *; may be repeated
-        #[arg(long = "permission", value_name = "PERMISSION", required = true)]
+        #[arg(
+            long = "permission",
+            value_name = "PERMISSION",
+            required_if_eq("surface", "native")
+        )]
         permissions: Vec<String>,
+        /// Policy that the service user gets, with --surface m3ter; may be repeated
+        #[arg(
+            long = "policy",
+            value_name = "NAME",
+            default_value = "Administrator",
+            conflicts_with = "no_policy"
+        )]
+        policies: Vec<String>,
+        /// No policy: the key may fetch tokens and nothing else, until its service user gets one
+        #[arg(long)]
+        no_policy: bool,
         /// Address or block the key may be used from; may be repeated
         #[arg(long = "address", value_name = "CIDR")]
         addresses: Vec<String>,
@@ -166,6 +184,14 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// For which API a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeySurface {
+    Native,
+    /// A key pair of a service user
+    M3ter,
 }
 
 /// What a command works on: a running server, or the data directory of a stopped one.

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use meterd_engine::{Durability, Settings};
 use meterd_fault::LimitScope;
+use meterd_surface_m3ter::M3terSettings;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) retention: RetentionConfig,
     /// Limits on the native surface, beside those of each key.
     pub(crate) limit: Vec<LimitConfig>,
+    pub(crate) m3ter: M3terSettings,
     pub(crate) log: LogConfig,
 }
 
@@ -232,6 +234,7 @@ impl Default for Config {
             bounds: BoundsConfig::default(),
             retention: RetentionConfig::default(),
             limit: Vec::new(),
+            m3ter: M3terSettings::default(),
             log: LogConfig::default(),
         }
     }
@@ -272,6 +275,9 @@ impl Config {
                 // A name is what the count is kept under, so that two of them would count into one.
                 anyhow::bail!("limit: the name {:?} stands there twice", limit.name);
             }
+        }
+        if let Some(problem) = self.m3ter.problem() {
+            anyhow::bail!("m3ter.{problem}");
         }
         if let Some(url) = &self.public_url
             && !(url.starts_with("http://") || url.starts_with("https://"))
@@ -386,6 +392,30 @@ mod tests {
         assert!(error.contains("\"a\" stands there twice"), "{error}");
         let both = format!("{}{}", limit("a", "ingest"), limit("b", "ingest"));
         assert_eq!(read(&both).unwrap().limit.len(), 2);
+    }
+
+    #[test]
+    fn the_m3ter_api_is_set_within_bounds() {
+        let read = |text: &str| {
+            let config: Config = toml::from_str(text)?;
+            config.check()?;
+            anyhow::Ok(config)
+        };
+        let config = read(
+            "[m3ter]\ntoken_endpoint_status = 401\n[m3ter.limits]\nconfig_organization = 500\n",
+        );
+        assert_eq!(config.unwrap().m3ter.limits.config_organization, 500);
+        for (text, named) in [
+            ("token_endpoint_status = 404", "403 or 401"),
+            ("token_lifetime_seconds = 0", "m3ter.token_lifetime_seconds"),
+            ("uid_window_days = 0", "m3ter.uid_window_days"),
+            ("limits.explorer = 0", "m3ter.limits: m3ter-explorer"),
+            ("limits.config_address = 100001", "m3ter-config-address"),
+            ("limts = 1", "limts"),
+        ] {
+            let error = read(&format!("[m3ter]\n{text}\n")).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `meterd demo`: a server with ready-made organizations and real measurements, to try everything on.
 
 mod data;
+mod m3ter;
 mod show;
 
+use self::m3ter::M3terReady;
 use crate::cli::DemoOptions;
 use crate::config::{Config, Listen, LogConfig};
 use crate::key::said;
@@ -27,6 +29,7 @@ const READ_ONLY: [&str; 3] = ["measurements:read", "meters:read", "events:read"]
 struct Ready {
     base_url: String,
     native: NativeReady,
+    m3ter: M3terReady,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,9 +71,13 @@ pub(crate) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
     let keys = ensure_keys(&parts, organization, kept.as_ref(), &author)?;
     server::write_whole(&keys_file, &serde_json::to_vec_pretty(&keys)?)?;
     let loaded = data::load(&parts, organization, &author)?;
+    let m3ter_file = options.data.join("demo-keys-m3ter.json");
+    let m3ter = m3ter::prepare(&parts, &config.m3ter, &m3ter_file, &author)?;
     let engine = Arc::clone(&parts.engine);
+    let filled = parts.clone();
     server::run(config, parts, |addresses| {
-        let ready = ready_for(addresses, keys);
+        let ready = ready_for(addresses, keys, m3ter);
+        m3ter::fill(&filled, &ready.m3ter, &m3ter_file.with_extension("filled"))?;
         let json = serde_json::to_vec_pretty(&ready)?;
         for file in &ready_files {
             server::write_whole(file, &json)?;
@@ -105,7 +112,7 @@ fn remove_if_there(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn ready_for(addresses: &[SocketAddr], keys: NativeReady) -> Ready {
+fn ready_for(addresses: &[SocketAddr], keys: NativeReady, m3ter: M3terReady) -> Ready {
     let base_url = addresses
         .first()
         .map(|address| format!("http://{address}"))
@@ -114,6 +121,10 @@ fn ready_for(addresses: &[SocketAddr], keys: NativeReady) -> Ready {
         native: NativeReady {
             base_url: format!("{base_url}/v1"),
             ..keys
+        },
+        m3ter: M3terReady {
+            base_url: format!("{base_url}/m3ter"),
+            ..m3ter
         },
         base_url,
     }

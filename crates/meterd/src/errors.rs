@@ -5,7 +5,7 @@ use crate::docs::{advice_sentence, stored_sentence};
 use meterd_fault::{Code, Kind};
 use meterd_http::{Asked, Dialect, Rendered};
 use meterd_surface_fsm_navigator::FsmNavigatorDialect;
-use meterd_surface_m3ter::M3terDialect;
+use meterd_surface_m3ter::{M3terDialect, TokenRefusal};
 use meterd_surface_meter_web::MeterWebDialect;
 use meterd_surface_native::NativeDialect;
 use meterd_surface_t_iot_hub::TIotHubDialect;
@@ -18,7 +18,9 @@ use std::io::Write as _;
 pub(crate) fn dialects() -> [&'static dyn Dialect; 6] {
     [
         &NativeDialect,
-        &M3terDialect,
+        &M3terDialect {
+            token_refusal: TokenRefusal::Forbidden,
+        },
         &WattwatchersDialect,
         &FsmNavigatorDialect,
         &TIotHubDialect,

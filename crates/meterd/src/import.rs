@@ -14,6 +14,7 @@ use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 use meterd_engine::OnConflict;
 use meterd_fault::{Fault, Kind, Location};
+use meterd_http::Core;
 use meterd_model::OrganizationId;
 use meterd_surface_native::{App, BatchForm, OnError, SentBatch};
 use serde_json::{Map, Value};
@@ -158,7 +159,10 @@ impl Target {
             .map_err(said)?;
         Ok(Self::Data {
             organization: found.organization_id(),
-            app: App::new(Arc::clone(&parts.control), Arc::clone(&parts.engine)),
+            app: App::new(Core::new(
+                Arc::clone(&parts.control),
+                Arc::clone(&parts.engine),
+            )),
             runtime: tokio::runtime::Builder::new_current_thread().build()?,
         })
     }

@@ -1,13 +1,14 @@
 //! `meterd key`: credentials, on a running server or in the data directory of a stopped one.
 
-use crate::cli::{KeyCommand, Target};
-use crate::server::{control_path, ensure_restored, now};
+use crate::cli::{KeyCommand, KeySurface, Target};
+use crate::server::{control_path, control_settings, ensure_restored, now};
 use anyhow::{Context as _, anyhow};
 use meterd_control::{
-    Actor, Author, Control, List, NewCredential, NewSecret, SecretForm, Settings,
+    Actor, Author, Control, CredentialKind, List, NewCredential, NewSecret, SecretForm,
 };
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
+use meterd_surface_m3ter::create_service_user;
 use meterd_surface_native::{check_key, parse_block};
 use serde_json::{Value, json};
 use std::fmt;
@@ -36,7 +37,7 @@ pub(crate) fn open_control(data: &Path) -> anyhow::Result<Control> {
         );
     }
     ensure_stopped(data)?;
-    Control::open(control_path(data), Settings::default())
+    Control::open(control_path(data), control_settings())
         .with_context(|| format!("open {}", control_path(data).display()))
 }
 
@@ -79,6 +80,26 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
     };
     match command {
         KeyCommand::Create {
+            surface: KeySurface::M3ter,
+            organization,
+            name,
+            policies,
+            no_policy,
+            ..
+        } => {
+            let organization = organization_id(organization)?
+                .ok_or_else(|| anyhow!("--surface m3ter needs --organization"))?;
+            let policies = policies.iter().map(String::as_str);
+            let policies: Vec<_> = policies.filter(|_| !no_policy).collect();
+            let new = create_service_user(&control, organization, name, &policies, &author)
+                .map_err(said)?;
+            println!("organization  {organization}");
+            println!("service user  {}", new.service_user);
+            println!("key           {}", new.api_key);
+            print_secret(&new.credential.to_string(), new.api_secret.reveal());
+        }
+        KeyCommand::Create {
+            surface: KeySurface::Native,
             organization,
             name,
             permissions,
@@ -132,7 +153,12 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
             overlap_seconds,
             ..
         } => {
-            let secret = NewSecret::Generate(SecretForm::NATIVE);
+            let credential = control.credentials().find(*id);
+            let form = match credential.map(|credential| credential.kind) {
+                Some(CredentialKind::OauthClient) => SecretForm::OAUTH_CLIENT_SECRET,
+                Some(CredentialKind::ApiKey) | None => SecretForm::NATIVE,
+            };
+            let secret = NewSecret::Generate(form);
             let overlap = Duration::from_secs(*overlap_seconds);
             let issued = control
                 .credentials()
@@ -184,6 +210,13 @@ fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result
     let api = Api::new(server, admin_key);
     match command {
         KeyCommand::Create {
+            surface: KeySurface::M3ter,
+            ..
+        } => anyhow::bail!(
+            "keys of the m3ter API are made in the data directory of a stopped server, with --data"
+        ),
+        KeyCommand::Create {
+            surface: KeySurface::Native,
             organization,
             name,
             permissions,
@@ -289,7 +322,7 @@ impl Api {
         }
     }
 
-    fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+    pub(crate) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
         read_answer(self.ask(path, query))
     }
 

@@ -10,8 +10,9 @@ use meterd_control::{Author, Control};
 use meterd_engine::{Engine, SystemDisk};
 use meterd_http::listen::{ConnectionBounds, Listener};
 use meterd_http::metrics::HttpMetrics;
-use meterd_http::{Bounds, Mount, Pipeline, Surface, TrustedProxies};
+use meterd_http::{Bounds, Core, Mount, Pipeline, Surface, TrustedProxies};
 use meterd_model::Timestamp;
+use meterd_surface_m3ter::M3terSurface;
 use meterd_surface_native::{App, LONG_WORK_THREADS, NativeSurface};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
@@ -50,6 +51,14 @@ pub(crate) fn ensure_restored(data: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// With the kinds of resource of all surfaces: what is not listed would be stored and never seen.
+pub(crate) fn control_settings() -> meterd_control::Settings {
+    meterd_control::Settings {
+        documents: meterd_surface_m3ter::documents(),
+        ..meterd_control::Settings::default()
+    }
 }
 
 /// The present time. Everything below gets it passed in.
@@ -115,7 +124,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// What a data directory holds, opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Parts {
     pub(crate) control: Arc<Control>,
     pub(crate) engine: Arc<Engine>,
@@ -137,8 +146,10 @@ impl Parts {
                 engine_path(data).join("log").display()
             );
         }
-        let control = Control::open(control_path(data), meterd_control::Settings::default())
+        let control = Control::open(control_path(data), control_settings())
             .with_context(|| format!("open {}", control_path(data).display()))?;
+        meterd_surface_m3ter::remember_ids(&control, &engine, &config.m3ter)
+            .map_err(crate::key::said)?;
         Ok(Self {
             control: Arc::new(control),
             engine: Arc::new(engine),
@@ -175,7 +186,10 @@ async fn serve_until_stopped(
     ready: impl FnOnce(&[SocketAddr]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let draining = Arc::new(AtomicBool::new(false));
-    let pipeline = Arc::new(build_pipeline(&config, &parts, Arc::clone(&draining)));
+    let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
+    let m3ter = meterd_surface_m3ter::App::new(core.clone(), config.m3ter.clone());
+    let pipeline = build_pipeline(&config, core, m3ter.clone(), Arc::clone(&draining));
+    let pipeline = Arc::new(pipeline);
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for listen in config.listeners()? {
@@ -213,6 +227,7 @@ async fn serve_until_stopped(
         Arc::clone(&parts.engine),
         Duration::from_secs(config.retention.first_after_seconds.into()),
     ));
+    let m3ter = tokio::spawn(meterd_surface_m3ter::work(m3ter, now));
     ready(&addresses)?;
     tokio::select! {
         _ = terminate.recv() => {}
@@ -224,6 +239,7 @@ async fn serve_until_stopped(
     let _ = stop.send(true);
     upkeep.abort();
     retention.abort();
+    m3ter.abort();
     serving.await.context("serve")?;
     Ok(())
 }
@@ -234,19 +250,30 @@ async fn upkeep(control: Arc<Control>) {
     loop {
         ticks.tick().await;
         let control = Arc::clone(&control);
-        let done = tokio::task::spawn_blocking(move || control.idempotency().sweep(now())).await;
+        let done = tokio::task::spawn_blocking(move || {
+            let now = now();
+            control.idempotency().sweep(now)?;
+            control.files().sweep(now)
+        })
+        .await;
         if let Ok(Err(fault)) = done {
             warn!("upkeep: {}", fault.log_context().unwrap_or("failed"));
         }
     }
 }
 
-fn build_pipeline(config: &Config, parts: &Parts, draining: Arc<AtomicBool>) -> Pipeline {
+fn build_pipeline(
+    config: &Config,
+    core: Core,
+    m3ter: meterd_surface_m3ter::App,
+    draining: Arc<AtomicBool>,
+) -> Pipeline {
     let mut registry = Registry::with_prefix("meterd");
     let metrics = HttpMetrics::register(&mut registry);
-    let app = App::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
+    let (control, engine) = (Arc::clone(&core.control), Arc::clone(&core.engine));
+    let app = App::new(core);
     let system = SystemSurface::new(SystemState {
-        engine: Arc::clone(&parts.engine),
+        engine,
         registry: Arc::new(registry),
         draining,
     });
@@ -254,6 +281,10 @@ fn build_pipeline(config: &Config, parts: &Parts, draining: Arc<AtomicBool>) -> 
         Mount {
             prefix: "/v1",
             surface: Arc::new(NativeSurface::new(app, config.policies())) as Arc<dyn Surface>,
+        },
+        Mount {
+            prefix: "/m3ter",
+            surface: Arc::new(M3terSurface::new(m3ter)),
         },
         Mount {
             prefix: "",
@@ -269,7 +300,7 @@ fn build_pipeline(config: &Config, parts: &Parts, draining: Arc<AtomicBool>) -> 
     };
     Pipeline::new(
         mounts,
-        Arc::clone(&parts.control),
+        control,
         bounds,
         TrustedProxies::new(config.trusted_proxies.clone()),
         config

@@ -1,10 +1,10 @@
 //! `meterd verify`: reads everything, changes nothing.
 
 use crate::cli::DataOptions;
-use crate::server::{control_path, engine_path, ensure_restored};
+use crate::server::{control_path, control_settings, engine_path, ensure_restored};
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::Context as _;
-use meterd_control::{Control, Settings};
+use meterd_control::Control;
 use meterd_engine::SystemDisk;
 
 /// Returns whether everything is in order.
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &DataOptions) -> anyhow::Result<bool> {
     for problem in &report.problems {
         println!("problem: {problem}");
     }
-    let verification = Control::verify_file(control_path(data), &Settings::default())
+    let verification = Control::verify_file(control_path(data), &control_settings())
         .context("verify the control database")?;
     println!("control: {} resources", grouped(verification.resources));
     for problem in &verification.problems {

@@ -30,6 +30,9 @@ pub(crate) struct IngestOptions {
     /// Measurements in a request
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) batch: u32,
+    /// Surface to load; another than the native one after it, so that both figures are of one run
+    #[arg(long, value_enum, default_value_t = Surface::Native, conflicts_with = "url")]
+    pub(crate) surface: Surface,
     /// Connections at a time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) connections: u32,
@@ -104,9 +107,18 @@ pub(crate) struct Shape {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Surface {
+    Native,
+    /// At most 1000 measurements a request
+    M3ter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// meterd's own `POST /v1/measurements`
     Native,
+    /// m3ter's `POST /organizations/{orgId}/measurements`
+    M3ter,
     /// `ClickHouse`: `JSONEachRow`
     Clickhouse,
     /// `VictoriaMetrics`: line protocol, one sample per value

@@ -28,18 +28,19 @@ pub(crate) fn body(shape: &Shape, format: Format, rows: Range<u64>) -> Vec<u8> {
     const ROW_BYTES: usize = 200;
     let count = usize::try_from(rows.end.saturating_sub(rows.start)).unwrap_or(0);
     let mut body = Vec::with_capacity(count.saturating_mul(ROW_BYTES));
-    if format == Format::Native {
+    let is_json = matches!(format, Format::Native | Format::M3ter);
+    if is_json {
         body.extend_from_slice(b"{\"measurements\":[");
     }
     let first = rows.start;
     for row in rows {
-        if format == Format::Native && row != first {
+        if is_json && row != first {
             body.push(b',');
         }
         // Writing to a vector cannot fail.
         let _ = write_row(&mut body, shape, format, row);
     }
-    if format == Format::Native {
+    if is_json {
         body.extend_from_slice(b"]}");
     }
     body
@@ -64,6 +65,15 @@ fn write_row(body: &mut Vec<u8>, shape: &Shape, format: Format, row: u64) -> std
                 "{{\"id\":\"{id:032x}\",\"meter\":\"{meter}\",\"subject\":\"subject-{subject}\",\"time\":\"{time}\",\
                  \"values\":{{\"requests\":{requests},\"bytes\":{bytes}.{hundredths:02}}},\
                  \"attributes\":{{\"region\":\"{region}\"}}}}"
+            )
+        }
+        Format::M3ter => {
+            let time = Timestamp::from_seconds(second).unwrap_or(Timestamp::MIN);
+            write!(
+                body,
+                "{{\"uid\":\"{id:032x}\",\"meter\":\"{meter}\",\"account\":\"subject-{subject}\",\"ts\":\"{time}\",\
+                 \"measure\":{{\"requests\":{requests},\"bytes\":{bytes}.{hundredths:02}}},\
+                 \"where\":{{\"region\":\"{region}\"}}}}"
             )
         }
         // Microseconds as an integer: what every version reads, and cheaper to read than a date.
@@ -101,6 +111,14 @@ mod tests {
                 "{{\"measurements\":[{{\"id\":\"{id}\",\"meter\":\"bench\",\"subject\":\"subject-2\",\
                  \"time\":\"2026-01-01T00:01:24Z\",\"values\":{{\"requests\":12,\"bytes\":12.12}},\
                  \"attributes\":{{\"region\":\"eu-west\"}}}}]}}"
+            )
+        );
+        assert_eq!(
+            text(Format::M3ter),
+            format!(
+                "{{\"measurements\":[{{\"uid\":\"{id}\",\"meter\":\"bench\",\"account\":\"subject-2\",\
+                 \"ts\":\"2026-01-01T00:01:24Z\",\"measure\":{{\"requests\":12,\"bytes\":12.12}},\
+                 \"where\":{{\"region\":\"eu-west\"}}}}]}}"
             )
         );
         assert_eq!(

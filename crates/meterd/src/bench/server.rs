@@ -3,8 +3,14 @@
 use super::client::Target;
 use super::options::Shape;
 use super::{process, rows};
+use crate::config::Config;
 use crate::key::Api;
-use anyhow::{Context as _, bail};
+use crate::server::{Parts, now};
+use anyhow::{Context as _, anyhow, bail};
+use meterd_control::{Author, Control, Organization};
+use meterd_fault::Fault;
+use meterd_model::OrganizationId;
+use meterd_surface_m3ter::{create_service_user, provision};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -12,6 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// As m3ter documents them, its limits are far below what is to be measured.
+const CONFIG: &str = "[m3ter.limits]\nenabled = false\n";
+/// Longer than any run.
+const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 /// Longest wait for the server to come up.
 const START_MAX: Duration = Duration::from_mins(10);
 
@@ -20,6 +30,7 @@ pub(crate) struct Server {
     process: Child,
     address: SocketAddr,
     key: String,
+    m3ter: M3terAccess,
     directory: PathBuf,
     keep: bool,
 }
@@ -45,11 +56,14 @@ impl Server {
             bail!("{} holds data already", directory.display());
         }
         std::fs::create_dir_all(&directory)?;
+        std::fs::write(config_file(&directory), CONFIG)?;
+        let m3ter = M3terAccess::make(&directory)?;
         let process = spawn(&directory, Stdio::piped())?;
         let mut server = Self {
             process,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             key: String::new(),
+            m3ter,
             directory,
             keep,
         };
@@ -84,6 +98,29 @@ impl Server {
             path: path.to_owned(),
             key: Some(self.key.clone()),
         }
+    }
+
+    /// The m3ter surface, with the meters to load.
+    pub(crate) fn m3ter_target(&self, shape: &Shape) -> anyhow::Result<Target> {
+        let M3terAccess {
+            organization,
+            token,
+        } = &self.m3ter;
+        let url = format!("http://{}/m3ter/organizations/{organization}", self.address);
+        let api = Api::new(&url, token);
+        for number in 0..u64::from(shape.meters) {
+            let field = |category: &str, code: &str| json!({"category": category, "code": code, "name": code});
+            let meter = json!({
+                "name": rows::meter(shape, number), "code": rows::meter(shape, number), "derivedFields": [],
+                "dataFields": [field("MEASURE", "requests"), field("MEASURE", "bytes"), field("WHERE", "region")],
+            });
+            api.post("/meters", &meter)?;
+        }
+        Ok(Target {
+            address: self.address,
+            path: format!("/m3ter/organizations/{organization}/measurements"),
+            key: Some(token.clone()),
+        })
     }
 
     /// Asks how many measurements there are, and fails unless it is as many as were sent.
@@ -145,8 +182,48 @@ impl Server {
     }
 }
 
+/// A service user's way into an organization of the m3ter surface. It is made before the server starts, since no request
+/// makes the first one.
+struct M3terAccess {
+    organization: OrganizationId,
+    token: String,
+}
+
+impl M3terAccess {
+    fn make(directory: &Path) -> anyhow::Result<Self> {
+        let parts = Parts::open(&Config {
+            data: data(directory),
+            ..Config::default()
+        })?;
+        Self::make_in(&parts.control).map_err(|fault| anyhow!("prepare m3ter: {}", fault.kind))
+    }
+
+    fn make_in(control: &Control) -> Result<Self, Fault> {
+        let author = Author::system(now());
+        let store = control.store();
+        let organization = store
+            .create_organization(Organization::named("bench-m3ter"), &author)?
+            .organization_id();
+        provision(control, organization, &author)?;
+        let user =
+            create_service_user(control, organization, "bench", &["Administrator"], &author)?;
+        let secret = user.api_secret.reveal();
+        let credentials = control.credentials();
+        let credential = credentials.authenticate_client("m3ter", &user.api_key, secret, now())?;
+        let issued = control.tokens().issue(&credential, TOKEN_LIFETIME, now())?;
+        Ok(Self {
+            organization,
+            token: issued.token.reveal().to_owned(),
+        })
+    }
+}
+
 fn data(directory: &Path) -> PathBuf {
     directory.join("data")
+}
+
+fn config_file(directory: &Path) -> PathBuf {
+    directory.join("meterd.toml")
 }
 
 fn ready_file(directory: &Path) -> PathBuf {
@@ -167,6 +244,8 @@ fn spawn(directory: &Path, stdout: Stdio) -> anyhow::Result<Child> {
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(data(directory))
+        .arg("--config")
+        .arg(config_file(directory))
         .arg("--ready-file")
         .arg(ready_file(directory))
         .env("METERD_LOG", "warn")

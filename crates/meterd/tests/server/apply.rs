@@ -221,3 +221,39 @@ fn bad_files_are_refused_with_file_and_field_and_write_nothing() {
     run(&["apply", &home.text("nowhere.toml"), "--data", &home.data()])
         .failed_with(&["nowhere.toml"]);
 }
+
+#[test]
+fn service_users_and_users_of_the_m3ter_api_are_made_once() {
+    let home = Home::new();
+    let wanted = r#"
+[[organization]]
+name = "acme"
+
+[[organization.m3ter.service_user]]
+name = "billing"
+policies = ["Administrator"]
+
+[[organization.m3ter.user]]
+email = "jane@example.com"
+first_name = "Jane"
+last_name = "Doe"
+"#;
+    let bad = wanted.replace("\"Administrator\"", "\"Nobody's\"");
+    apply(&home, &bad).failed_with(&["there is no policy"]);
+    let done = apply(&home, wanted).succeeded();
+    let made = "service user billing: created, key: ";
+    assert!(done.stdout.contains(made), "{done:?}");
+    assert!(
+        done.stdout.contains("user jane@example.com: created"),
+        "{done:?}"
+    );
+    let done = apply(&home, wanted).succeeded();
+    assert_eq!(
+        lines(&done),
+        [
+            "organization acme: unchanged",
+            "service user billing: unchanged",
+            "user jane@example.com: unchanged",
+        ]
+    );
+}

@@ -175,3 +175,50 @@ fn a_directory_without_data_is_refused_and_not_made() {
     key(&["list"], &["--data", &data]).failed_with(&["no data directory"]);
     assert!(!home.path("data").exists());
 }
+
+#[test]
+fn a_key_pair_of_the_m3ter_api_is_good_for_tokens() {
+    let home = Home::new();
+    let acme = home.write("acme.toml", "[[organization]]\nname = \"acme\"\n");
+    let data = home.data();
+    run(&["apply", &acme, "--data", &data]).succeeded();
+    let target = ["--data", &data];
+    let create = |name: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "create",
+            "--surface",
+            "m3ter",
+            "--organization",
+            "acme",
+            "--name",
+            name,
+        ];
+        arguments.extend(more);
+        key(&arguments, &target)
+    };
+    let admin = create("billing", &[]).succeeded();
+    let restricted = create("restricted", &["--no-policy"]).succeeded();
+    create("other", &["--policy", "Nobody's"]).failed_with(&["Nobody's"]);
+    let rotated = key(&["rotate", &restricted.after("id")], &target).succeeded();
+    let without = ["create", "--surface", "m3ter", "--name", "billing"];
+    key(&without, &target).failed_with(&["--organization"]);
+
+    let server = Server::start(&home);
+    let base_url = server.base_url.clone();
+    let organization = admin.after("organization");
+    let products = format!("/m3ter/organizations/{organization}/products");
+    let client = |key: &str, secret: &str| Client::of_key_pair(&base_url, key, secret);
+    let admin = client(&admin.after("key"), &admin.after("secret")).unwrap();
+    assert_eq!(admin.get(&products).ok()["data"], serde_json::json!([]));
+    let key = restricted.after("key");
+    assert_eq!(
+        client(&key, &restricted.after("secret"))
+            .err()
+            .unwrap()
+            .status,
+        403
+    );
+    let restricted = client(&key, &rotated.after("secret")).unwrap();
+    assert_eq!(restricted.get(&products).status, 403);
+    assert_eq!(server.stop(), Some(0));
+}
