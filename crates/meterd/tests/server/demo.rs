@@ -143,7 +143,24 @@ fn a_first_and_a_second_start() {
 
 fn ready_files_are_right(home: &Home, server: &Server) {
     let ready = &server.ready;
-    assert_eq!(names(ready), ["base_url", "native"]);
+    assert_eq!(names(ready), ["base_url", "m3ter", "native"]);
+    assert_eq!(
+        names(&ready["m3ter"]),
+        [
+            "api_key",
+            "api_secret",
+            "base_url",
+            "expired_token",
+            "org_id",
+            "other_org_id",
+            "restricted_api_key",
+            "restricted_api_secret"
+        ]
+    );
+    assert_eq!(
+        text(ready, "/m3ter/base_url"),
+        format!("{}/m3ter", server.base_url)
+    );
     assert_eq!(
         names(&ready["native"]),
         [
@@ -172,7 +189,10 @@ fn keys_have_their_powers(server: &Server) {
     let client = |name: &str| server.client(text(&server.ready, &format!("/native/{name}")));
     let (admin, key, reader) = (client("admin_key"), client("key"), client("read_only_key"));
     let organizations = admin.get("/v1/organizations").ok();
-    assert_eq!(organizations["items"][0]["name"], "demo");
+    let organizations = organizations["items"].as_array().unwrap();
+    let mut names: Vec<_> = organizations.iter().map(|o| text(o, "/name")).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["demo", "m3ter-demo", "m3ter-other"]);
     assert_eq!(
         admin.get("/v1/meters").problem(403),
         "organization_required"
