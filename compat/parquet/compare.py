@@ -3,7 +3,9 @@
     python compare.py BASE_URL KEY BACKUP/engine
 """
 
+import glob
 import json
+import os
 import sys
 import urllib.request
 from collections import defaultdict
@@ -43,8 +45,19 @@ def by_api(base_url, key):
     return {"current": count, "sums": {name: exact(parts) for name, parts in sorted(sums.items())}}
 
 
+def own_pattern(base_url, key, directory):
+    """The segments of the key's organization; others may be beside it."""
+    meters = ask(base_url, key, "/meters?limit=1000")["items"]
+    (organization,) = {
+        os.path.basename(os.path.dirname(found))
+        for meter in meters
+        for found in glob.glob(f"{directory}/segments/organization=*/meter={meter['id']}")
+    }
+    return f"{directory}/{PATTERN.replace('organization=*', organization)}"
+
+
 def main(base_url, key, directory):
-    pattern = f"{directory}/{PATTERN}"
+    pattern = own_pattern(base_url, key, directory)
     api = by_api(base_url, key)
     assert api["current"] > 100_000, api
     for name, found in [("DuckDB", by_duckdb(pattern)), ("pandas", by_pandas(pattern))]:
