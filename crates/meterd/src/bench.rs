@@ -6,6 +6,7 @@
 
 mod client;
 mod figures;
+mod mix;
 mod options;
 mod process;
 mod rows;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Ingest(options) => (ingest(options)?, options.output),
         BenchCommand::Http(options) => (http(options)?, options.output),
         BenchCommand::Query(options) => (query(options)?, options.output),
+        BenchCommand::Mix(options) => (mix::mix(options)?, options.output),
         BenchCommand::Post(options) => (post(options)?, options.output),
     };
     figures.print(output);
@@ -124,7 +126,6 @@ fn post(options: &PostOptions) -> anyhow::Result<Figures> {
 
 /// What is asked about the first meter.
 fn questions(shape: &Shape) -> [(&'static str, Value); 4] {
-    const MONTH_DAYS: u32 = 31;
     let whole = json!({
         "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(shape.days).to_string(),
     });
@@ -135,15 +136,10 @@ fn questions(shape: &Shape) -> [(&'static str, Value); 4] {
         }
         body
     };
-    let subject = 7 % shape.subjects;
     [
         (
             "one_subject_one_month_by_day",
-            about(json!({
-                "to": rows::day(MONTH_DAYS).to_string(), "timezone": "Europe/Berlin", "window": "day",
-                "filter": {"subject": [format!("subject-{subject}")]},
-                "aggregations": [{"function": "sum", "field": "requests"}],
-            })),
+            one_subject_one_month_by_day(shape, 7),
         ),
         (
             "sum_by_subject_top_100",
@@ -164,6 +160,17 @@ fn questions(shape: &Shape) -> [(&'static str, Value); 4] {
             about(json!({"aggregations": [{"function": "sum", "field": "bytes"}]})),
         ),
     ]
+}
+
+/// The question of a customer's page.
+fn one_subject_one_month_by_day(shape: &Shape, subject: u32) -> Value {
+    const MONTH_DAYS: u32 = 31;
+    json!({
+        "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(MONTH_DAYS).to_string(),
+        "timezone": "Europe/Berlin", "window": "day",
+        "filter": {"subject": [format!("subject-{}", subject % shape.subjects)]},
+        "aggregations": [{"function": "sum", "field": "requests"}],
+    })
 }
 
 /// How rows are sent.
@@ -288,7 +295,7 @@ fn describe_storage(
     server: &mut Server,
     shape: &Shape,
 ) -> anyhow::Result<()> {
-    server.check_count(shape)?;
+    server.check_count(shape, shape.rows.into())?;
     let rows = f64::from(shape.rows);
     let per_row = |bytes: u64| {
         let kib = f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX));
@@ -300,7 +307,7 @@ fn describe_storage(
     figures.add("server_memory_mib", memory.resident_mib);
     figures.add("server_memory_mib_max", memory.high_water_mib);
     figures.add("reopening_seconds", server.reopen()?.as_secs_f64());
-    server.check_count(shape)?;
+    server.check_count(shape, shape.rows.into())?;
     let memory = process::memory(server.id())?;
     figures.add("reopened_memory_mib", memory.resident_mib);
     Ok(())

@@ -16,6 +16,11 @@ pub(crate) enum BenchCommand {
     /// Questions over stored measurements
     #[command(after_help = "Example:\n  meterd bench query --rows 1000000 --runs 20")]
     Query(QueryOptions),
+    /// A bounded piece of a day: a steady rate of measurements, changes and questions
+    #[command(
+        after_help = "Example:\n  meterd bench mix --rows 60000000 --rate 100000   # ten minutes"
+    )]
+    Mix(MixOptions),
     /// One request to any server, again and again
     #[command(
         after_help = "Example:\n  meterd bench post --url http://127.0.0.1:8123/ --body question.sql --runs 20"
@@ -70,6 +75,17 @@ pub(crate) struct QueryOptions {
     /// Directory to put the data into, and to leave it in [default: a temporary one, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MixOptions {
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+    /// Measurements a second
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
     #[command(flatten)]
     pub(crate) output: Output,
 }

@@ -23,6 +23,12 @@ pub(crate) fn day(days: u32) -> Timestamp {
     Timestamp::from_seconds(FIRST_SECOND + i64::from(days) * 86_400).unwrap_or(Timestamp::MIN)
 }
 
+/// The id of a row: 128 bits in hexadecimal digits.
+pub(crate) fn id(row: u64) -> String {
+    let id = u128::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    format!("{id:032x}")
+}
+
 /// The body with these rows. In JSON, a row is about 190 bytes: a 128-bit id, two values, one attribute.
 pub(crate) fn body(shape: &Shape, format: Format, rows: Range<u64>) -> Vec<u8> {
     const ROW_BYTES: usize = 200;
@@ -47,7 +53,7 @@ pub(crate) fn body(shape: &Shape, format: Format, rows: Range<u64>) -> Vec<u8> {
 }
 
 fn write_row(body: &mut Vec<u8>, shape: &Shape, format: Format, row: u64) -> std::io::Result<()> {
-    let id = u128::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let id = id(row);
     let meter = meter(shape, row % u64::from(shape.meters));
     let subject = row % u64::from(shape.subjects);
     let offset = row * 7 % (u64::from(shape.days) * DAY_SECONDS);
@@ -62,7 +68,7 @@ fn write_row(body: &mut Vec<u8>, shape: &Shape, format: Format, row: u64) -> std
             let time = Timestamp::from_seconds(second).unwrap_or(Timestamp::MIN);
             write!(
                 body,
-                "{{\"id\":\"{id:032x}\",\"meter\":\"{meter}\",\"subject\":\"subject-{subject}\",\"time\":\"{time}\",\
+                "{{\"id\":\"{id}\",\"meter\":\"{meter}\",\"subject\":\"subject-{subject}\",\"time\":\"{time}\",\
                  \"values\":{{\"requests\":{requests},\"bytes\":{bytes}.{hundredths:02}}},\
                  \"attributes\":{{\"region\":\"{region}\"}}}}"
             )
@@ -71,7 +77,7 @@ fn write_row(body: &mut Vec<u8>, shape: &Shape, format: Format, row: u64) -> std
             let time = Timestamp::from_seconds(second).unwrap_or(Timestamp::MIN);
             write!(
                 body,
-                "{{\"uid\":\"{id:032x}\",\"meter\":\"{meter}\",\"account\":\"subject-{subject}\",\"ts\":\"{time}\",\
+                "{{\"uid\":\"{id}\",\"meter\":\"{meter}\",\"account\":\"subject-{subject}\",\"ts\":\"{time}\",\
                  \"measure\":{{\"requests\":{requests},\"bytes\":{bytes}.{hundredths:02}}},\
                  \"where\":{{\"region\":\"{region}\"}}}}"
             )
@@ -79,7 +85,7 @@ fn write_row(body: &mut Vec<u8>, shape: &Shape, format: Format, row: u64) -> std
         // Microseconds as an integer: what every version reads, and cheaper to read than a date.
         Format::Clickhouse => writeln!(
             body,
-            "{{\"id\":\"{id:032x}\",\"meter\":\"{meter}\",\"subject\":\"subject-{subject}\",\"time\":{second}000000,\
+            "{{\"id\":\"{id}\",\"meter\":\"{meter}\",\"subject\":\"subject-{subject}\",\"time\":{second}000000,\
              \"requests\":{requests},\"bytes\":{bytes}.{hundredths:02},\"region\":\"{region}\"}}"
         ),
         // There is no place for the id: a sample is known by its labels and its time.

@@ -123,8 +123,8 @@ impl Server {
         })
     }
 
-    /// Asks how many measurements there are, and fails unless it is as many as were sent.
-    pub(crate) fn check_count(&self, shape: &Shape) -> anyhow::Result<()> {
+    /// Asks how many measurements there are, and fails unless it is as many as expected.
+    pub(crate) fn check_count(&self, shape: &Shape, expected: u64) -> anyhow::Result<()> {
         let api = Api::new(&format!("http://{}", self.address), &self.key);
         let mut found = 0;
         for number in 0..u64::from(shape.meters) {
@@ -143,8 +143,8 @@ impl Server {
                 .and_then(|count| count.parse::<u64>().ok())
                 .unwrap_or(0);
         }
-        if found != u64::from(shape.rows) {
-            bail!("{} measurements were sent, {found} are there", shape.rows);
+        if found != expected {
+            bail!("{expected} measurements are expected, {found} are there");
         }
         Ok(())
     }
