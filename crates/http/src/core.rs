@@ -13,8 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Each holds a thread for as long as its client reads.
 pub const EXPORTS_MAX: usize = 4;
-/// Longest wait of a query for others to end.
-const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest wait of long work for others to end.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Queries, listings and traces that run at a time. Each holds a thread, and memory for what it finds.
+pub fn queries_max() -> usize {
+    2 * std::thread::available_parallelism().map_or(2, usize::from)
+}
 
 /// The parts of a server. Cheap to clone; all clones share the places, so that they bound the memory of all surfaces
 /// together.
@@ -22,46 +27,29 @@ const QUERY_WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Core {
     pub control: Arc<Control>,
     pub engine: Arc<Engine>,
-    /// One for each query that may run at a time: queries hold memory for their groups.
-    query_slots: Arc<Semaphore>,
-    /// One for each export that may run at a time. They wait for their clients, so that no query waits for them.
-    export_slots: Arc<Semaphore>,
-    /// Each organization's share of the server's.
-    own_export_slots: Arc<Mutex<HashMap<OrganizationId, Arc<Semaphore>>>>,
+    query_slots: Slots,
+    /// Exports wait for their clients, so that no query waits for them.
+    export_slots: Slots,
 }
 
 impl Core {
     pub fn new(control: Arc<Control>, engine: Arc<Engine>) -> Self {
-        let processors = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             control,
             engine,
-            query_slots: Arc::new(Semaphore::new(2 * processors)),
-            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
-            own_export_slots: Arc::default(),
+            query_slots: Slots::new(queries_max()),
+            export_slots: Slots::new(EXPORTS_MAX),
         }
     }
 
-    /// Leave to run a query, or `overloaded` if others take too long.
-    pub async fn query_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        slot_of(&self.query_slots).await
+    /// Leave to run a query, a listing or a trace.
+    pub async fn query_slot(&self, organization: OrganizationId) -> Result<Slot, Fault> {
+        self.query_slots.take(organization).await
     }
 
-    /// Leave to run an export, or `overloaded` if others take too long. One organization gets half of the places.
-    pub async fn export_slot(
-        &self,
-        organization: OrganizationId,
-    ) -> Result<[OwnedSemaphorePermit; 2], Fault> {
-        let own = {
-            let mut all = self
-                .own_export_slots
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let own = all.entry(organization);
-            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(EXPORTS_MAX / 2))))
-        };
-        let own = slot_of(&own).await?;
-        Ok([own, slot_of(&self.export_slots).await?])
+    /// Leave to run an export.
+    pub async fn export_slot(&self, organization: OrganizationId) -> Result<Slot, Fault> {
+        self.export_slots.take(organization).await
     }
 
     /// Hands a batch in and waits for its receipt. Hashing many rows, and asking the disk for ids that seem to be
@@ -94,6 +82,52 @@ impl Core {
     }
 }
 
+/// Leave to do long work, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    _own: OwnedSemaphorePermit,
+    _shared: OwnedSemaphorePermit,
+}
+
+/// Places for long work of one kind. One organization gets at most half of them, so that no other has to wait for it.
+#[derive(Clone, Debug)]
+struct Slots {
+    shared: Arc<Semaphore>,
+    own_max: usize,
+    own: Arc<Mutex<HashMap<OrganizationId, Arc<Semaphore>>>>,
+}
+
+impl Slots {
+    fn new(max: usize) -> Self {
+        Self {
+            shared: Arc::new(Semaphore::new(max)),
+            own_max: (max / 2).max(1),
+            own: Arc::default(),
+        }
+    }
+
+    /// A place, or `overloaded` if others take too long.
+    async fn take(&self, organization: OrganizationId) -> Result<Slot, Fault> {
+        let own = {
+            let mut all = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = all.entry(organization);
+            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.own_max))))
+        };
+        let shared = Arc::clone(&self.shared);
+        let slot = async {
+            Ok(Slot {
+                _own: own.acquire_owned().await.map_err(Fault::internal)?,
+                _shared: shared.acquire_owned().await.map_err(Fault::internal)?,
+            })
+        };
+        let overloaded = Kind::Overloaded {
+            retry_after: SLOT_WAIT_MAX,
+        };
+        let in_time = tokio::time::timeout(SLOT_WAIT_MAX, slot).await;
+        in_time.unwrap_or_else(|_| Err(overloaded.into()))
+    }
+}
+
 /// Runs work that may wait for a disk, away from the threads that serve connections.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
@@ -101,17 +135,6 @@ pub async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Fault::internal(error)),
-    }
-}
-
-async fn slot_of(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Fault> {
-    let slot = Arc::clone(slots).acquire_owned();
-    match tokio::time::timeout(QUERY_WAIT_MAX, slot).await {
-        Ok(slot) => slot.map_err(Fault::internal),
-        Err(_) => Err(Kind::Overloaded {
-            retry_after: QUERY_WAIT_MAX,
-        }
-        .into()),
     }
 }
 

@@ -25,7 +25,9 @@ mod standard;
 mod stream;
 mod surface;
 
-pub use self::core::{CancelOnDrop, Core, EXPORTS_MAX, blocking, query_fault, submit_fault};
+pub use self::core::{
+    CancelOnDrop, Core, EXPORTS_MAX, Slot, blocking, queries_max, query_fault, submit_fault,
+};
 pub use body::{Body, Checked, JsonOrForm, Parsed, Query, RawBody};
 pub use context::{AdminPermit, Caller, Context, HomePermit, Params, Permission, Permit};
 pub use dialect::{Asked, Dialect, Rendered};

@@ -13,7 +13,7 @@ use meterd_http::metrics::HttpMetrics;
 use meterd_http::{Bounds, Core, Mount, Pipeline, Surface, TrustedProxies};
 use meterd_model::Timestamp;
 use meterd_surface_m3ter::M3terSurface;
-use meterd_surface_native::{App, LONG_WORK_THREADS, NativeSurface};
+use meterd_surface_native::{App, NativeSurface, long_work_threads};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// Threads for what waits for a disk or scans; what is beyond them waits. Few, since the allocator keeps memory for
-/// each thread that once needed it. What works for long (and retention does) has its own beside those for short work.
-const BLOCKING_THREADS_MAX: usize = 16 + LONG_WORK_THREADS + 1;
+/// Threads for what waits shortly for a disk; what is beyond them waits. Few, since the allocator keeps memory for each
+/// thread that once needed it. What works for long (and retention does) has its own beside them.
+const SHORT_WORK_THREADS: usize = 16;
+const RETENTION_THREADS: usize = 1;
 
 pub(crate) fn engine_path(data: &Path) -> PathBuf {
     data.join("engine")
@@ -165,7 +166,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .max_blocking_threads(SHORT_WORK_THREADS + long_work_threads() + RETENTION_THREADS)
         .build()
         .context("start the runtime")?;
     let engine = Arc::clone(&parts.engine);

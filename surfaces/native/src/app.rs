@@ -2,7 +2,7 @@
 
 use meterd_control::{Actor, Author, Credential, Meter, Stored};
 use meterd_fault::{Fault, Kind};
-use meterd_http::{Context, Core, EXPORTS_MAX};
+use meterd_http::{Context, Core, EXPORTS_MAX, queries_max};
 use meterd_model::{MeterId, OrganizationId};
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -20,8 +20,12 @@ pub struct App {
 }
 
 const BACKUPS_MAX: usize = 1;
-/// Blocking threads that may be taken for minutes or hours; a runtime needs others beside them.
-pub const LONG_WORK_THREADS: usize = EXPORTS_MAX + BACKUPS_MAX;
+
+/// Blocking threads that may be taken for seconds by queries, or for hours by exports and backups; a runtime needs
+/// others beside them.
+pub fn long_work_threads() -> usize {
+    queries_max() + EXPORTS_MAX + BACKUPS_MAX
+}
 
 impl Deref for App {
     type Target = Core;

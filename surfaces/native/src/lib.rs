@@ -22,7 +22,7 @@ mod routes;
 mod surface;
 mod voids;
 
-pub use app::{App, LONG_WORK_THREADS};
+pub use app::{App, long_work_threads};
 pub use backups::Backup;
 pub use credentials::{check_key, parse_block};
 pub use dialect::{ItemFault, NativeDialect};

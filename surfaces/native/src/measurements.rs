@@ -460,8 +460,10 @@ pub(crate) async fn list_measurements(
     let cancel = Cancel::new();
     // When the client goes away this future is dropped, and the listing with it.
     let _cancel_on_drop = CancelOnDrop(cancel.clone());
+    let slot = app.query_slot(organization).await?;
     let page = app
         .blocking(move |app| {
+            let _slot = slot;
             let page = app
                 .engine
                 .list(organization, &listing, &cancel)
@@ -557,7 +559,7 @@ pub(crate) async fn trace_measurement(
     let cancel = Cancel::new();
     // When the client goes away this future is dropped, and the search with it.
     let _cancel_on_drop = CancelOnDrop(cancel.clone());
-    let slot = app.query_slot().await?;
+    let slot = app.query_slot(organization).await?;
     let view = app
         .blocking(move |app| {
             let _slot = slot;

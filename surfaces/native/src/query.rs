@@ -456,7 +456,7 @@ pub(crate) async fn query(
     let cancel = Cancel::new();
     // When the client goes away this future is dropped, and the query with it.
     let _cancel_on_drop = CancelOnDrop(cancel.clone());
-    let slot = app.query_slot().await?;
+    let slot = app.query_slot(organization).await?;
     let answer = app
         .blocking(move |app| {
             let _slot = slot;

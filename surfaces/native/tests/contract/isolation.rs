@@ -1,6 +1,7 @@
 //! Over the fence: what another organization holds answers exactly like what does not exist.
 
 use crate::server::{Server, row, row_with};
+use meterd_http::queries_max;
 use meterd_testkit::client::{Request, get, post, request};
 use serde_json::{Value, json};
 
@@ -173,4 +174,39 @@ fn idempotency_keys_belong_to_their_credential() {
     let other = create(&server.rival_key);
     assert_ne!(other.expect(201)["id"], first.json()["id"]);
     assert_eq!(other.header("idempotent-replayed"), None);
+}
+
+#[test]
+fn what_one_asks_leaves_places_to_the_others() {
+    let server = server();
+    let count = json!({
+        "meter": "api_calls", "from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z",
+        "aggregations": [{"function": "count"}],
+    });
+    let questions: [&(dyn Fn() -> Request + Sync); 3] = [
+        &|| get("/v1/measurements"),
+        &|| get("/v1/measurements/shared"),
+        &|| post("/v1/query").json(count.to_string()),
+    ];
+    server.ingest(&[row("shared")]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let take = || {
+        runtime
+            .block_on(server.core.query_slot(server.acme))
+            .unwrap()
+    };
+    let held: Vec<_> = (0..queries_max() / 2).map(|_| take()).collect();
+    std::thread::scope(|scope| {
+        for question in questions {
+            scope.spawn(|| {
+                let answer = server.send(&question().key(&server.key)).expect(503);
+                assert_eq!(answer["code"], "overloaded", "{answer}");
+            });
+            server.send(&question().key(&server.rival_key)).expect(200);
+        }
+    });
+    drop(held);
+    for question in questions {
+        server.send(&question().key(&server.key)).expect(200);
+    }
 }

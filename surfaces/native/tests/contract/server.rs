@@ -42,6 +42,7 @@ pub(crate) struct Server {
     pub(crate) key: String,
     pub(crate) rival_key: String,
     pub(crate) admin_key: String,
+    pub(crate) core: Core,
     pub(crate) held: Held,
 }
 
@@ -67,11 +68,10 @@ impl Server {
             proxies: options.proxies,
             ..meterd_testkit::Options::default()
         };
+        let mut core = None;
         let running = meterd_testkit::Server::start(general, |parts| {
-            let app = App::new(Core::new(
-                Arc::clone(&parts.control),
-                Arc::clone(&parts.engine),
-            ));
+            let (control, engine) = (Arc::clone(&parts.control), Arc::clone(&parts.engine));
+            let app = App::new(core.insert(Core::new(control, engine)).clone());
             vec![
                 Mount {
                     prefix: "/v1",
@@ -96,6 +96,7 @@ impl Server {
             key,
             rival_key,
             admin_key,
+            core: core.unwrap(),
             held,
         }
     }
