@@ -92,6 +92,9 @@ pub enum SubmitError {
     /// Nothing was stored: the batch has more bytes than are written together.
     #[error("the batch has more than {max_bytes} bytes")]
     TooLarge { max_bytes: usize },
+    /// Nothing was stored: the batch has measurements of more months, those of each meter counted by themselves.
+    #[error("the batch has measurements of more than {max} months of meters")]
+    TooManyMonths { max: usize },
     /// Nothing was stored: the measurement at this index of the batch cannot be kept.
     #[error("measurement {index} {error}")]
     Invalid {

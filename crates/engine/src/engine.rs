@@ -13,7 +13,7 @@ use crate::log::record::{RECORD_BYTES_MAX, measurement_bytes_max};
 use crate::log::writer::LogWriter;
 use crate::manifest::{Manifest, WriteError};
 use crate::memory::EVENT_BYTES_MAX;
-use crate::partition::Month;
+use crate::partition::{Month, Partitions};
 use crate::probe::Probes;
 use crate::query::{Cancel, Query, QueryAnswer, QueryError, run};
 use crate::queue::{Queue, Request};
@@ -25,6 +25,7 @@ use crate::state::State;
 use crate::table::Table;
 use crate::ticket::{Answer, Ticket};
 use crate::trace::{Trace, trace};
+use crate::wide;
 use crate::writer::{Counters, Writer};
 use meterd_model::{FieldName, Measurement, MeasurementId, MeterId, OrganizationId, Timestamp};
 use parking_lot::Mutex;
@@ -223,6 +224,7 @@ impl Engine {
         self.queue.check_room(bytes)?;
         let mut scratch = Vec::new();
         let mut prints = Vec::with_capacity(batch.measurements.len());
+        let mut partitions = Partitions::default();
         batch.measurements = (batch.measurements.into_iter())
             .map(Measurement::in_order)
             .collect();
@@ -230,6 +232,11 @@ impl Engine {
             (measurement.check()).map_err(|error| SubmitError::Invalid { index, error })?;
             let hasher = &self.state.hasher;
             prints.push(hasher.print(batch.organization, measurement, &mut scratch));
+            partitions.note(measurement.meter, measurement.time);
+        }
+        let max = self.settings.batch_partitions_max;
+        if partitions.len() > max {
+            return Err(SubmitError::TooManyMonths { max });
         }
         let ids = prints.iter().map(|print| print.hash);
         let probes = Probes::look_up_in_memory(&self.state.runs(), batch.organization, ids);
@@ -628,10 +635,6 @@ fn new_manifest(
             Err(failed("write the manifest")(source))
         }
     }
-}
-
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -65,3 +65,8 @@ pub use settings::{Durability, Sealing, Settings};
 pub use ticket::Ticket;
 pub use trace::{Action, Trace, Version};
 pub use verify::{Problem, VerifyError, VerifyReport, verify};
+
+/// How many of something, as wide as such numbers are kept and told.
+pub(crate) fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

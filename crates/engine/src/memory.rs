@@ -4,17 +4,17 @@
 
 use crate::id_hash::Print;
 use crate::ids::{IdEntry, IdNumber, Ids, Newest};
-use crate::partition::{Link, Month, Partition};
+use crate::partition::{Link, Month, Partition, Partitions};
 use crate::retired::Retired;
 use crate::runs::IdHash;
 use crate::table::{NewRow, RowPlace, Rows, Table};
 use crate::texts::{TextList, Texts, length};
 use crate::trace::Action;
-use hashbrown::{HashMap, HashSet};
+use crate::wide;
+use hashbrown::HashMap;
 use meterd_model::{
     AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, Subject, Timestamp,
 };
-use std::ops::Range;
 
 /// About what an event may take beyond [`crate::log::record::measurement_bytes_max`], or beyond an id that is voided.
 pub(crate) const EVENT_BYTES_MAX: u64 = ID_BYTES + VOID_BYTES + LINK_BYTES + HISTORY_BYTES;
@@ -49,10 +49,9 @@ pub(crate) struct Memory {
     pub(crate) forgets: bool,
     /// Without the texts.
     bytes: u64,
-    /// Those that have something here.
-    partitions: HashSet<Partition>,
-    /// The one that a row was added to last, and the times of its month.
-    last_partition: Option<(MeterId, Range<i64>)>,
+    /// Those that have something here, each of which is sealed to a segment: a file, which takes its time whatever is in
+    /// it.
+    pub(crate) partitions: Partitions,
 }
 
 /// What an id had before a version was stored under it.
@@ -142,11 +141,6 @@ impl Memory {
     /// About how much memory all of it takes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes + self.texts.bytes()
-    }
-
-    /// How many segments it would be sealed to: each is a file, which takes its time whatever is in it.
-    pub(crate) fn partitions(&self) -> usize {
-        self.partitions.len()
     }
 
     pub(crate) fn known(&self, hash: IdHash) -> Option<Known> {
@@ -393,7 +387,7 @@ impl Memory {
         self.bytes += ROW_BYTES
             + wide(measurement.values.len()) * VALUE_BYTES
             + wide(measurement.attributes.len()) * ATTRIBUTE_BYTES;
-        self.note_partition(measurement.meter, measurement.time);
+        (self.partitions).note(measurement.meter, measurement.time);
         let texts = &mut self.texts;
         let Some(table) = self.tables.get_mut(number as usize) else {
             return RowPlace {
@@ -423,16 +417,6 @@ impl Memory {
         place
     }
 
-    fn note_partition(&mut self, meter: MeterId, time: Timestamp) {
-        let is_last = (self.last_partition.as_ref())
-            .is_some_and(|(last, times)| *last == meter && times.contains(&time.micros()));
-        if !is_last {
-            let month = Month::of(time);
-            self.partitions.insert(Partition { meter, month });
-            self.last_partition = Some((meter, month.start_micros()..month.end_micros()));
-        }
-    }
-
     fn table_number(&mut self, meter: MeterId) -> u32 {
         let next = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
         *self.table_numbers.entry(meter).or_insert_with(|| {
@@ -442,8 +426,4 @@ impl Memory {
             next
         })
     }
-}
-
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

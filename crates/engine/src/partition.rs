@@ -1,7 +1,9 @@
 //! How sealed measurements are divided: one partition per meter and calendar month.
 
+use hashbrown::HashSet;
 use meterd_model::{MeterId, Timestamp};
 use std::fmt;
+use std::ops::Range;
 
 /// A calendar month in UTC, counted from January 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +14,43 @@ pub(crate) struct Month(pub(crate) u32);
 pub(crate) struct Partition {
     pub(crate) meter: MeterId,
     pub(crate) month: Month,
+}
+
+/// Each partition that something is of, once.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    all: HashSet<Partition>,
+    /// The one noted last, and the times of its month: measurements next to each other are mostly of one.
+    last: Option<(MeterId, Range<i64>)>,
+}
+
+impl Partitions {
+    /// That of a measurement.
+    pub(crate) fn note(&mut self, meter: MeterId, time: Timestamp) {
+        let is_last = (self.last.as_ref())
+            .is_some_and(|(last, times)| *last == meter && times.contains(&time.micros()));
+        if !is_last {
+            let month = Month::of(time);
+            self.all.insert(Partition { meter, month });
+            self.last = Some((meter, month.start_micros()..month.end_micros()));
+        }
+    }
+
+    pub(crate) fn insert(&mut self, partition: Partition) {
+        self.all.insert(partition);
+    }
+
+    pub(crate) fn contains(&self, partition: Partition) -> bool {
+        self.all.contains(&partition)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Partition> {
+        self.all.iter().copied()
+    }
 }
 
 /// Where a version of a measurement is kept, once it is sealed.

@@ -107,7 +107,7 @@ pub(crate) fn recover(
     for (_, organization) in state.all() {
         let organization = organization.read();
         replay.recovered.bytes += organization.recent.bytes();
-        replay.recovered.partitions += organization.recent.partitions();
+        replay.recovered.partitions += organization.recent.partitions.len();
     }
     Ok(replay.recovered)
 }

@@ -62,9 +62,10 @@ pub struct Settings {
     /// Segments, over all organizations, that those in memory would become, from which on they are sealed: each is a
     /// file, which takes its time whatever is in it.
     pub seal_partitions: usize,
-    /// So many of them, beside those that are being sealed, and whatever would add a version is answered as past
-    /// `memory_rows_max`.
+    /// Most of them, beside those that are being sealed. Past it as past `memory_rows_max`.
     pub memory_partitions_max: usize,
+    /// Most of them for one batch: months that it has measurements of, those of each meter counted by themselves.
+    pub batch_partitions_max: usize,
     /// Most versions of measurements held. A batch that would add versions past it finds the engine full.
     pub versions_max: u64,
     /// Distinct subjects and attribute texts of one organization in memory from which on whatever would add a version
@@ -121,6 +122,7 @@ impl Default for Settings {
             memory_bytes_max: 2 << 30,
             seal_partitions: 4_096,
             memory_partitions_max: 16_384,
+            batch_partitions_max: 2_000,
             versions_max: 1_000_000_000_000,
             texts_max: 1_000_000_000,
             merge_fan_in: 8,

@@ -100,7 +100,7 @@ impl Texts {
 
 /// Bytes of a text.
 pub(crate) fn length(text: &str) -> u64 {
-    u64::try_from(text.len()).unwrap_or(u64::MAX)
+    crate::wide(text.len())
 }
 
 #[cfg(test)]

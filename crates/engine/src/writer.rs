@@ -9,12 +9,13 @@ use crate::log::record::{Head, RowKind, encode_store, encode_void};
 use crate::log::writer::{AppendError, LogWriter};
 use crate::marks::Marks;
 use crate::memory::{Before, Known, Stamp};
+use crate::partition::{Partition, Partitions};
 use crate::probe::Probes;
 use crate::queue::{Queue, Request, Taken};
 use crate::runs::IdHash;
 use crate::settings::{Sealing, Settings};
 use crate::state::{Organization, State};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use meterd_model::{OrganizationId, Timestamp};
 use parking_lot::RwLockReadGuard;
 use std::borrow::Cow;
@@ -62,6 +63,8 @@ struct Decision {
     first_sequence: u64,
     /// Whether anything has to be written.
     writes: bool,
+    /// How many segments that would be, beside those of what is there already.
+    partitions: usize,
     /// Whether the decision rests on one of the same group, so that it holds only if the group is written.
     rests_on_group: bool,
 }
@@ -208,6 +211,7 @@ impl Writer {
             versions: self.state.totals.versions(),
             recent_rows: self.recent_rows,
             bytes: self.unsealed_bytes(),
+            partitions: self.recent_partitions,
         };
         let mut decisions = Vec::with_capacity(group.len());
         for request in group {
@@ -238,6 +242,7 @@ impl Writer {
             decision.writes = written > 0;
             room.next_sequence += written;
             room.recent_rows += written;
+            room.partitions += decision.partitions;
             if decision.writes {
                 room.bytes += request.bytes();
             }
@@ -266,13 +271,14 @@ impl Writer {
             return refused(SubmitError::Unavailable);
         };
         let pending = overlay.entry(batch.organization).or_default();
-        let mut before_batch = Earlier::new(pending, stored.as_deref(), &older);
+        let mut before_batch = Earlier::new(&mut pending.ids, stored.as_deref(), &older);
         let forgotten_below =
             self.forgotten_below(batch.organization, batch.received, stored.as_deref());
         let mut verdicts = Vec::with_capacity(prints.len());
         let mut replaced = Vec::new();
         let mut forgotten = Vec::new();
-        for (index, print) in prints.iter().enumerate() {
+        let mut partitions = Partitions::default();
+        for (index, (print, measurement)) in prints.iter().zip(&batch.measurements).enumerate() {
             let mut known = before_batch.known(print.hash);
             if known.is_some_and(|known| known.is_before(forgotten_below)) {
                 known = None;
@@ -281,6 +287,7 @@ impl Writer {
             let verdict = judge(known, print.content, batch.on_conflict);
             if verdict.writes() {
                 before_batch.note(print.hash, print.content, false);
+                partitions.note(measurement.meter, measurement.time);
             }
             if verdict == Verdict::Replaced {
                 replaced.push(known.and_then(|known| known.stored));
@@ -296,15 +303,25 @@ impl Writer {
         let texts = stored
             .as_ref()
             .map_or(0, |organization| organization.recent.texts.len());
-        if let Some(error) = self.no_room(room, versions, versions, bytes, texts) {
+        let partitions = lacking(&pending.partitions, stored.as_deref(), partitions.iter());
+        let more = More {
+            rows: versions,
+            versions,
+            bytes,
+            partitions: partitions.len(),
+        };
+        if let Some(error) = self.no_room(room, &more, texts) {
             before_batch.take_back();
             return refused(error);
         }
+        let rests_on_group = before_batch.used;
+        pending.partitions.extend(&partitions);
         Decision {
             outcome,
             first_sequence: 0,
             writes: false,
-            rests_on_group: before_batch.used,
+            partitions: more.partitions,
+            rests_on_group,
         }
     }
 
@@ -340,7 +357,7 @@ impl Writer {
             return refused(SubmitError::Unavailable);
         };
         let pending = overlay.entry(void.organization).or_default();
-        let mut before = Earlier::new(pending, stored.as_deref(), &older);
+        let mut before = Earlier::new(&mut pending.ids, stored.as_deref(), &older);
         let forgotten_below =
             self.forgotten_below(void.organization, void.received, stored.as_deref());
         let mut voided = Vec::new();
@@ -359,17 +376,28 @@ impl Writer {
                 },
             );
         }
+        let rests_on_group = before.used;
+        // What the group itself stored has its partition from there.
+        let partitions = voided.iter().flatten().map(|known| known.newest.partition);
+        let partitions = lacking(&pending.partitions, stored.as_deref(), partitions);
         let outcome = Outcome::Void(outcomes, voided);
-        let (rows, _) = outcome.counts();
-        if let Some(error) = self.no_room(room, rows, 0, bytes, 0) {
+        let more = More {
+            rows: outcome.counts().0,
+            versions: 0,
+            bytes,
+            partitions: partitions.len(),
+        };
+        if let Some(error) = self.no_room(room, &more, 0) {
             before.take_back();
             return refused(error);
         }
+        pending.partitions.extend(&partitions);
         Decision {
             outcome,
             first_sequence: 0,
             writes: false,
-            rests_on_group: before.used,
+            partitions: more.partitions,
+            rests_on_group,
         }
     }
 
@@ -385,29 +413,22 @@ impl Writer {
         now.map_err(|_| ())
     }
 
-    /// Why so many more rows and bytes, and of the rows so many versions, cannot be taken by an organization with so many
-    /// texts; `None` if they can.
-    fn no_room(
-        &self,
-        room: &Room,
-        rows: u64,
-        versions: u64,
-        bytes: u64,
-        texts: usize,
-    ) -> Option<SubmitError> {
-        if rows == 0 {
+    /// Why so much more cannot be taken by an organization with so many texts; `None` if it can.
+    fn no_room(&self, room: &Room, more: &More, texts: usize) -> Option<SubmitError> {
+        if more.rows == 0 {
             return None;
         }
         let settings = &self.settings;
-        if room.versions + versions > settings.versions_max {
+        if room.versions + more.versions > settings.versions_max {
             return Some(SubmitError::Full);
         }
         let rows_max = settings.memory_rows_max.min(Settings::MEMORY_ROWS_LIMIT);
         // A request that is larger than a bound still gets through when memory is empty.
         let is_crowded = texts >= settings.texts_max.min(Settings::TEXTS_LIMIT)
-            || (room.recent_rows > 0 && room.recent_rows + rows > rows_max)
-            || (room.bytes > 0 && room.bytes + bytes > settings.memory_bytes_max)
-            || self.recent_partitions >= settings.memory_partitions_max;
+            || (room.recent_rows > 0 && room.recent_rows + more.rows > rows_max)
+            || (room.bytes > 0 && room.bytes + more.bytes > settings.memory_bytes_max)
+            || (room.partitions > 0
+                && room.partitions + more.partitions > settings.memory_partitions_max);
         if !is_crowded {
             return None;
         }
@@ -487,7 +508,7 @@ impl Writer {
         let organization = self.state.organization_or_new(batch.organization);
         let mut organization = organization.write();
         let bytes_before = organization.recent.bytes();
-        let partitions_before = organization.recent.partitions();
+        let partitions_before = organization.recent.partitions.len();
         let (mut more, mut versions, mut new_ids) = (0, 0, 0);
         let mut replaced = decided.replaced.iter();
         let mut forgotten = decided.forgotten.iter().peekable();
@@ -508,13 +529,14 @@ impl Writer {
                     new_ids += 1;
                 }
                 Verdict::Replaced => {
+                    // The log has given it, whatever is found here.
+                    let stamp = self.next_stamp(batch.received);
                     let stored = replaced.next().copied().flatten();
                     // Earlier rows of the group are in memory by now.
                     let known = organization.recent.known(print.hash).or(stored);
                     let Some(known) = known.map(|known| organization.as_of_now(known)) else {
                         continue;
                     };
-                    let stamp = self.next_stamp(batch.received);
                     (organization.recent).store(
                         measurement,
                         *print,
@@ -532,7 +554,7 @@ impl Writer {
             }
         }
         self.recent_bytes += organization.recent.bytes() - bytes_before;
-        self.recent_partitions += organization.recent.partitions() - partitions_before;
+        self.recent_partitions += organization.recent.partitions.len() - partitions_before;
         organization.ids += new_ids;
         self.state.totals.add(more, versions, new_ids);
     }
@@ -549,7 +571,7 @@ impl Writer {
         };
         let mut organization = organization.write();
         let bytes_before = organization.recent.bytes();
-        let partitions_before = organization.recent.partitions();
+        let partitions_before = organization.recent.partitions.len();
         let rows = void.ids.iter().zip(hashes).zip(outcomes);
         let rows = rows.filter(|(_, outcome)| **outcome == VoidOutcome::Voided);
         for (((id, hash), _), stored) in rows.zip(voided) {
@@ -561,7 +583,7 @@ impl Writer {
             }
         }
         self.recent_bytes += organization.recent.bytes() - bytes_before;
-        self.recent_partitions += organization.recent.partitions() - partitions_before;
+        self.recent_partitions += organization.recent.partitions.len() - partitions_before;
     }
 
     fn next_stamp(&mut self, received: Timestamp) -> Stamp {
@@ -596,6 +618,17 @@ struct Room {
     recent_rows: u64,
     /// About how much memory is taken, also by what is being sealed.
     bytes: u64,
+    /// The segments that memory would become.
+    partitions: usize,
+}
+
+/// What a request would add to that.
+struct More {
+    /// Versions and voids.
+    rows: u64,
+    versions: u64,
+    bytes: u64,
+    partitions: usize,
 }
 
 /// The rule of de-duplication.
@@ -611,7 +644,14 @@ fn judge(known: Option<Decided>, content: u64, on_conflict: OnConflict) -> Verdi
 }
 
 /// What the group has decided so far, per organization.
-type Overlay = HashMap<OrganizationId, HashMap<IdHash, Decided>>;
+type Overlay = HashMap<OrganizationId, Pending>;
+
+#[derive(Debug, Default)]
+struct Pending {
+    ids: HashMap<IdHash, Decided>,
+    /// Those that memory had nothing of.
+    partitions: HashSet<Partition>,
+}
 
 /// What an id is when a request of the group meets it.
 #[derive(Clone, Copy, Debug)]
@@ -693,6 +733,18 @@ impl<'o> Earlier<'o> {
     }
 }
 
+/// Of some partitions those of which neither the group has anything nor memory.
+fn lacking(
+    pending: &HashSet<Partition>,
+    stored: Option<&Organization>,
+    partitions: impl Iterator<Item = Partition>,
+) -> HashSet<Partition> {
+    let is_stored = |partition| stored.is_some_and(|of| of.recent.partitions.contains(partition));
+    let lacking =
+        partitions.filter(|partition| !pending.contains(partition) && !is_stored(*partition));
+    lacking.collect()
+}
+
 impl Outcome {
     /// Sequences it takes, and versions it stores.
     fn counts(&self) -> (u64, u64) {
@@ -721,6 +773,7 @@ fn refused(error: SubmitError) -> Decision {
         outcome: Outcome::Refused(error),
         first_sequence: 0,
         writes: false,
+        partitions: 0,
         rests_on_group: false,
     }
 }

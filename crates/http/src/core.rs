@@ -4,7 +4,7 @@ use meterd_control::Control;
 use meterd_engine::{
     Batch, Cancel, Engine, PreparedBatch, QueryError, QueryLimit, Receipt, SubmitError, Ticket,
 };
-use meterd_fault::{Fault, Kind};
+use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_model::OrganizationId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -183,6 +183,16 @@ pub fn submit_fault(error: SubmitError) -> Fault {
             limit_bytes: max_bytes as u64,
         }
         .into(),
+        SubmitError::TooManyMonths { max } => {
+            let rule = Rule::Other {
+                code: "months_max",
+                text: format!(
+                    "must have measurements of at most {max} months, those of each meter counted by themselves"
+                )
+                .into(),
+            };
+            Fault::invalid(Problem::body("", rule))
+        }
         SubmitError::Unavailable => Kind::StorageUnavailable { retry_after: AGAIN }.into(),
         // Every row was checked against its meter, whose rules are stricter.
         SubmitError::Invalid { .. } => Fault::internal(error),

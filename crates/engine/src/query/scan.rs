@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::stored::current_places;
 use crate::table::Chunk;
 use crate::texts::{NO_TEXT, TextNumber, Texts};
+use crate::wide;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -325,10 +326,6 @@ impl Found {
         }
         Ok(())
     }
-}
-
-fn wide(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

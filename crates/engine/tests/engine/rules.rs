@@ -489,6 +489,55 @@ fn memory_is_bounded_in_the_segments_it_would_become() {
 }
 
 #[test]
+fn a_group_keeps_to_the_segments_of_memory_too() {
+    let settings = Settings {
+        sealing: Sealing::OnDemand,
+        memory_partitions_max: 10,
+        batch_partitions_max: 4,
+        group_max_wait: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let engine = open_with(&SimulatedDisk::new(), settings);
+    let months = |range: std::ops::Range<i64>| {
+        let month = |n: i64| measured(&format!("m{n}"), n * 32 * 86_400, "1");
+        engine.submit(batch(range.map(month).collect()))
+    };
+    let refused = months(0..5).unwrap_err();
+    assert_eq!(refused, SubmitError::TooManyMonths { max: 4 });
+    // Together, so that they are decided as one group. What it has already is counted once.
+    let tickets = [0..4, 0..4, 4..8, 8..12, 8..10].map(|range| months(range).unwrap());
+    let answers = tickets.map(|ticket| ticket.wait().map(|receipt| receipt.verdicts.len()));
+    assert!(
+        matches!(
+            answers,
+            [Ok(4), Ok(4), Ok(4), Err(SubmitError::Busy { .. }), Ok(2)]
+        ),
+        "{answers:?}"
+    );
+    // What adds no segment still has room.
+    assert_eq!(
+        store(
+            &engine,
+            replacing(vec![measured("m9", 9 * 32 * 86_400, "2")])
+        ),
+        [Replaced]
+    );
+    engine.seal().unwrap();
+    let tickets = [20..24, 24..28, 28..30].map(|range| months(range).unwrap());
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    let void = |name| engine.void(organization(1), vec![id(name)], at(2_000_000_000));
+    let refused = void("m1").unwrap().wait();
+    assert!(
+        matches!(refused, Err(SubmitError::Busy { .. })),
+        "{refused:?}"
+    );
+    void("m20").unwrap().wait().unwrap();
+    assert_eq!(totals(&engine).0, 19);
+}
+
+#[test]
 fn plain_measurements_are_sealed_for_their_number_not_their_bytes() {
     let settings = Settings::default();
     let bytes_each = settings.seal_bytes / settings.seal_rows;

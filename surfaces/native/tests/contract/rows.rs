@@ -1,7 +1,7 @@
 //! What a batch with bad rows leaves behind: nothing with `on_error=abort`, exactly the good rows with `skip`.
 
 use crate::pinned::pins;
-use crate::server::{Server, row, row_with};
+use crate::server::{Options, Server, row, row_with};
 use meterd_testkit::client::{Answer, post};
 use serde_json::{Value, json};
 
@@ -172,6 +172,35 @@ fn a_line_that_is_no_json_is_one_bad_row() {
     let mut pins = pins("rows-lines");
     pins.check("lines", &answer);
     pins.finish();
+}
+
+#[test]
+fn a_batch_is_of_a_bounded_number_of_months() {
+    let engine = meterd_engine::Settings {
+        batch_partitions_max: 3,
+        ..meterd_engine::Settings::default()
+    };
+    let server = Server::start_with(Options {
+        engine,
+        ..Options::default()
+    })
+    .with_meter();
+    let rows: Vec<_> = (1..=4)
+        .map(|n| {
+            row_with(
+                &format!("{n}"),
+                &json!({"time": format!("2026-0{n}-01T00:00:00Z")}),
+            )
+        })
+        .collect();
+    let mut pins = pins("rows-months");
+    for on_error in ["abort", "skip"] {
+        pins.check(on_error, &send(&server, on_error, JSON, &rows));
+    }
+    pins.finish();
+    assert_eq!(ids(&server), [""; 0]);
+    send(&server, "abort", JSON, &rows[1..]).expect(200);
+    assert_eq!(ids(&server), ["2", "3", "4"]);
 }
 
 #[test]
