@@ -42,6 +42,10 @@ impl Draft<'_> {
     pub(crate) fn add(&mut self, path: PathBuf) {
         self.paths.push(path);
     }
+
+    pub(crate) fn join(&mut self, mut other: Self) {
+        self.paths.append(&mut other.paths);
+    }
 }
 
 impl Drop for Draft<'_> {

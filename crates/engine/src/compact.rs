@@ -18,6 +18,7 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Runs alike in size that are merged into one.
 const RUN_FAN_IN: usize = 4;
@@ -63,6 +64,9 @@ impl History {
     /// Begins a round; `sealed` is the sequence up to which everything is sealed.
     fn next_round(&mut self, sealed: u64) {
         self.round += 1;
+        // What was not tried again for so long is due no more, or gone.
+        let round = self.round;
+        (self.failed).retain(|_, setback| round < setback.rests_until + REST_ROUNDS_MAX);
         if self.sealed != sealed {
             self.sealed = sealed;
             self.quiet_since = self.round;
@@ -304,10 +308,11 @@ fn worn(
     settings: &Settings,
 ) -> Option<Vec<Arc<Segment>>> {
     let worn = segments.iter().filter_map(|segment| {
-        let meta = segment.meta();
-        // Other segments may have some of these.
-        let retired = retired.range_cardinality(meta.sequence_min..=meta.sequence_max);
-        let percent = retired.saturating_mul(100) / meta.rows.max(1);
+        // Other segments may have some of these, which is only found out by writing it anew.
+        let retired = segment.retired_between(retired);
+        let elsewhere = (segment.retired_elsewhere).fetch_min(retired, Ordering::Relaxed);
+        let own = retired.saturating_sub(elsewhere);
+        let percent = own.saturating_mul(100) / segment.meta().rows.max(1);
         (percent >= RETIRED_PERCENT).then_some((Reverse(percent), *segment))
     });
     let mut worn: Vec<_> = worn.collect();
@@ -368,27 +373,26 @@ fn merge_segments(
         commit_segments(&merged, draft, state, catalog)?;
     }
     for one in &merged {
-        // One segment that found nothing retired in it is what it was before, and would be due again at once.
-        if one.due.segments.len() > 1 || !one.known.is_empty() {
-            history.end(one.due.job());
-        }
+        history.end(one.due.job());
     }
     failure.map_or(Ok(()), Err)
 }
 
 fn merge_partition<'a>(
     due: &'a Due,
-    draft: &mut Draft<'_>,
+    draft: &mut Draft<'a>,
     directories: &Directories<'_>,
-    catalog: &Catalog,
+    catalog: &'a Catalog,
 ) -> Result<Merged<'a>, MaintenanceError> {
+    // Of its own, so that no file of a partition that failed is taken for one that was committed.
+    let mut own = catalog.draft();
     let number = catalog.new_file();
     let path = SegmentPath {
         organization: due.organization,
         partition: due.partition,
         number,
     };
-    draft.add(catalog.directory.join(path.relative()));
+    own.add(catalog.directory.join(path.relative()));
     let known = RefCell::new(RoaringTreemap::new());
     let is_retired = |sequence| {
         let retired = due
@@ -406,11 +410,17 @@ fn merge_partition<'a>(
     };
     let meta = segment::merge::merge(directories, number, &due.segments, &ask)?;
     let opened = catalog.open_segment(meta.clone())?;
+    draft.join(own);
+    let known = known.into_inner();
+    let retired = due.retired.as_ref();
+    let retired = retired.map_or(0, |rows| opened.retired_between(rows));
+    let elsewhere = retired.saturating_sub(known.len());
+    (opened.retired_elsewhere).store(elsewhere, Ordering::Relaxed);
     Ok(Merged {
         due,
         meta,
         opened,
-        known: known.into_inner(),
+        known,
     })
 }
 

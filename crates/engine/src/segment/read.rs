@@ -10,8 +10,10 @@ use crate::partition::Link;
 use crate::texts::NO_TEXT;
 use meterd_model::FieldName;
 use parquet::errors::Result as PageResult;
+use roaring::RoaringTreemap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 /// A segment open for reading, by many threads at once. Its file stays readable while this is held.
@@ -21,6 +23,8 @@ pub(crate) struct Segment {
     reader: Arc<dyn DiskReader>,
     /// Kept once it was read; its size is told there.
     footer: OnceLock<Footer>,
+    /// Rows retired between its first sequence and its last that are other segments', as far as is known.
+    pub(crate) retired_elsewhere: AtomicU64,
 }
 
 /// The columns to read. Whether a row counts is always told, if not all do.
@@ -193,11 +197,17 @@ impl Segment {
             meta,
             reader,
             footer: OnceLock::new(),
+            retired_elsewhere: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn meta(&self) -> &SegmentMeta {
         &self.meta
+    }
+
+    /// Rows retired between its first sequence and its last.
+    pub(crate) fn retired_between(&self, retired: &RoaringTreemap) -> u64 {
+        retired.range_cardinality(self.meta.sequence_min..=self.meta.sequence_max)
     }
 
     /// The whole file.

@@ -18,6 +18,15 @@ fn settings() -> Settings {
     }
 }
 
+/// Merges as soon as there are two alike.
+fn open_merging_pairs(disk: &SimulatedDisk) -> Engine {
+    let settings = Settings {
+        merge_fan_in: 2,
+        ..settings()
+    };
+    open_with(disk, settings)
+}
+
 /// So many measurements of some month, each with an id of its own.
 fn rows(name: &str, month: i64, count: i64) -> Vec<Measurement> {
     let row = |n| {
@@ -69,13 +78,7 @@ fn verified(disk: &SimulatedDisk) -> VerifyReport {
 #[test]
 fn what_cannot_be_merged_does_not_hold_up_the_rest() {
     let disk = SimulatedDisk::new();
-    let engine = open_with(
-        &disk,
-        Settings {
-            merge_fan_in: 2,
-            ..settings()
-        },
-    );
+    let engine = open_merging_pairs(&disk);
     for name in ["a", "b"] {
         let all = (600..603).flat_map(|month| rows(name, month, 10));
         store_sealed(&engine, all.collect());
@@ -96,13 +99,7 @@ fn what_cannot_be_merged_does_not_hold_up_the_rest() {
 #[test]
 fn segments_are_merged_though_runs_cannot_be() {
     let disk = SimulatedDisk::new();
-    let engine = open_with(
-        &disk,
-        Settings {
-            merge_fan_in: 2,
-            ..settings()
-        },
-    );
+    let engine = open_merging_pairs(&disk);
     for name in ["a", "b", "c", "d"] {
         store_sealed(&engine, rows(name, 600, 10));
     }
@@ -118,13 +115,7 @@ fn segments_are_merged_though_runs_cannot_be() {
 #[test]
 fn partitions_are_merged_together() {
     let disk = SimulatedDisk::new();
-    let engine = open_with(
-        &disk,
-        Settings {
-            merge_fan_in: 2,
-            ..settings()
-        },
-    );
+    let engine = open_merging_pairs(&disk);
     for name in ["a", "b"] {
         let all = (600..630).flat_map(|month| rows(name, month, 2));
         store_sealed(&engine, all.collect());
@@ -141,13 +132,7 @@ fn partitions_are_merged_together() {
 #[test]
 fn a_merge_reads_a_bounded_number_of_files() {
     let disk = SimulatedDisk::new();
-    let engine = open_with(
-        &disk,
-        Settings {
-            merge_fan_in: 2,
-            ..settings()
-        },
-    );
+    let engine = open_merging_pairs(&disk);
     for n in 0..40 {
         store_sealed(&engine, rows(&n.to_string(), 600, 1));
     }
@@ -216,15 +201,46 @@ fn the_worst_segments_of_a_large_partition_are_written_anew() {
 }
 
 #[test]
+fn what_only_seems_worn_is_written_anew_once() {
+    let disk = SimulatedDisk::new();
+    let engine = open_merging_pairs(&disk);
+    let settled = || {
+        while engine.merge().unwrap() {}
+        segment_files(&disk)
+    };
+    let void = |name: &str, count| {
+        let ids = rows(name, 600, count).into_iter().map(|row| row.id);
+        let ticket = engine.void(organization(1), ids.collect(), at(2_000_000_000));
+        ticket.unwrap().wait().unwrap();
+        engine.seal().unwrap();
+    };
+    for (name, count) in [("early", 10), ("large", 600), ("late", 10)] {
+        store_sealed(&engine, rows(name, 600, count));
+    }
+    // One of the early and the late rows, between which the large segment's came, and the large one.
+    assert_eq!(settled().len(), 2);
+    void("large", 2);
+    let settled_once = settled();
+    for _ in 0..10 {
+        assert!(!engine.merge().unwrap());
+    }
+    assert_eq!(segment_files(&disk), settled_once);
+    // Nothing else of the partition has to rest for it.
+    store_sealed(&engine, rows("more", 600, 20));
+    assert_eq!(settled().len(), 2);
+    // What is really worn is still found.
+    void("early", 10);
+    let worn = segment_files(&disk);
+    assert_ne!(settled(), worn);
+    let report = verified(&disk);
+    assert_eq!(report.problems, Vec::<Problem>::new());
+    assert_eq!(totals(&engine), (628, "628".to_owned()));
+}
+
+#[test]
 fn a_merge_that_does_not_fit_leaves_the_space_to_the_log() {
     let disk = SimulatedDisk::new();
-    let engine = open_with(
-        &disk,
-        Settings {
-            merge_fan_in: 2,
-            ..settings()
-        },
-    );
+    let engine = open_merging_pairs(&disk);
     for name in ["a", "b"] {
         store_sealed(&engine, rows(name, 600, 500));
     }
@@ -276,13 +292,7 @@ fn a_seal_needs_no_more_space_for_having_failed() {
 #[test]
 fn a_closed_engine_writes_nothing() {
     let disk = SimulatedDisk::new();
-    let engine = open_with(
-        &disk,
-        Settings {
-            merge_fan_in: 2,
-            ..settings()
-        },
-    );
+    let engine = open_merging_pairs(&disk);
     for name in ["a", "b"] {
         store_sealed(&engine, rows(name, 1, 10));
     }
