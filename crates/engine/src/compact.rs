@@ -76,9 +76,16 @@ impl History {
     /// How many segments alike make a merge. Each row is then written more often, which is nothing to save while nobody
     /// writes; and whoever asks for one subject has fewer files to ask.
     fn fan_in(&self, settings: &Settings) -> usize {
-        let is_quiet = self.round.saturating_sub(self.quiet_since) >= QUIET_ROUNDS;
         let fan_in = settings.merge_fan_in.max(2);
-        if is_quiet { QUIET_FAN_IN } else { fan_in }
+        if self.is_quiet() {
+            QUIET_FAN_IN
+        } else {
+            fan_in
+        }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.round.saturating_sub(self.quiet_since) >= QUIET_ROUNDS
     }
 
     fn rests(&self, job: Job) -> bool {

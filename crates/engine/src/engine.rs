@@ -130,6 +130,8 @@ pub struct Stats {
     pub id_memory_bytes: u64,
     /// Attempts to seal, merge or drop that failed since the start.
     pub maintenance_failures: u64,
+    /// Whether nothing is left to merge, though nothing was sealed for about a minute.
+    pub settled: bool,
     /// Writes and syncs of the log that failed since the start.
     pub log_failures: u64,
     pub queue_batches: u64,
@@ -493,6 +495,7 @@ impl Engine {
             id_bytes: sealed.id_bytes,
             id_memory_bytes: self.state.runs().memory_bytes(),
             maintenance_failures: sealed.failures,
+            settled: sealed.settled,
             log_failures: counters.log_failures.load(Ordering::Relaxed),
             queue_batches: wide(depth.batches),
             queue_bytes: wide(depth.bytes),

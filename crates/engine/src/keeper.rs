@@ -11,7 +11,7 @@ use meterd_model::{MeterId, OrganizationId, Timestamp};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(crate) struct Keeper {
     sealing: Mutex<()>,
     merging: Mutex<History>,
     failures: AtomicU64,
+    settled: AtomicBool,
 }
 
 /// How much is sealed.
@@ -33,6 +34,8 @@ pub(crate) struct SealedFigures {
     pub(crate) id_bytes: u64,
     /// Attempts to seal or merge that failed since the start.
     pub(crate) failures: u64,
+    /// Whether nothing is left to merge, though nothing was sealed for a while.
+    pub(crate) settled: bool,
 }
 
 /// How long an idle merger sleeps, at most.
@@ -47,6 +50,7 @@ impl Keeper {
             sealing: Mutex::new(()),
             merging: Mutex::default(),
             failures: AtomicU64::new(0),
+            settled: AtomicBool::new(false),
         }
     }
 
@@ -63,7 +67,11 @@ impl Keeper {
 
     pub(crate) fn merge(&self) -> Result<bool, MaintenanceError> {
         let mut history = self.merging.lock();
-        self.attempt(|| merge_once(&self.state, &self.catalog, &self.settings, &mut history))
+        let merged =
+            self.attempt(|| merge_once(&self.state, &self.catalog, &self.settings, &mut history));
+        let settled = history.is_quiet() && matches!(merged, Ok(false));
+        self.settled.store(settled, Ordering::Relaxed);
+        merged
     }
 
     pub(crate) fn expire(
@@ -105,6 +113,7 @@ impl Keeper {
 
     pub(crate) fn figures(&self) -> SealedFigures {
         let failures = self.failures.load(Ordering::Relaxed);
+        let settled = self.settled.load(Ordering::Relaxed);
         self.catalog.with_manifest(|manifest| {
             let segments = || {
                 manifest
@@ -118,6 +127,7 @@ impl Keeper {
                 segment_bytes: segments().map(|meta| meta.bytes).sum(),
                 id_bytes: manifest.runs.iter().map(|meta| meta.bytes).sum(),
                 failures,
+                settled,
             }
         })
     }

@@ -102,11 +102,17 @@ fn query(options: &QueryOptions) -> anyhow::Result<Figures> {
     load.measure(&target, server.id(), 0..shape.rows.into())?;
     let mut figures = figures_of(shape);
     figures.add("runs", options.runs);
-    let runs = usize::try_from(options.runs)?;
+    if options.settled {
+        figures.add("settling_seconds", server.settle()?.as_secs_f64());
+    }
     let target = server.target("/v1/query");
-    for (name, question) in questions(shape) {
-        let request = target.request(question.to_string().as_bytes());
-        let run = send_all(target.address, &vec![request; runs], 1, None)?;
+    let runs: Vec<_> = (0..options.runs).map(|run| questions(shape, run)).collect();
+    for (place, (name, _)) in questions(shape, 0).into_iter().enumerate() {
+        let questions = runs.iter().filter_map(|questions| questions.get(place));
+        let requests: Vec<_> = questions
+            .map(|(_, question)| target.request(question.to_string().as_bytes()))
+            .collect();
+        let run = send_all(target.address, &requests, 1, None)?;
         describe_latency(&mut figures, &format!("{name}_"), &run);
     }
     describe_storage(&mut figures, &mut server, shape)?;
@@ -124,8 +130,8 @@ fn post(options: &PostOptions) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// What is asked about the first meter.
-fn questions(shape: &Shape) -> [(&'static str, Value); 4] {
+/// What is asked about the first meter. About one subject at a time: of another one in each run.
+fn questions(shape: &Shape, run: u32) -> [(&'static str, Value); 4] {
     let whole = json!({
         "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(shape.days).to_string(),
     });
@@ -139,7 +145,7 @@ fn questions(shape: &Shape) -> [(&'static str, Value); 4] {
     [
         (
             "one_subject_one_month_by_day",
-            one_subject_one_month_by_day(shape, 7),
+            one_subject_one_month_by_day(shape, run),
         ),
         (
             "sum_by_subject_top_100",
@@ -163,12 +169,15 @@ fn questions(shape: &Shape) -> [(&'static str, Value); 4] {
 }
 
 /// The question of a customer's page.
-fn one_subject_one_month_by_day(shape: &Shape, subject: u32) -> Value {
+fn one_subject_one_month_by_day(shape: &Shape, run: u32) -> Value {
     const MONTH_DAYS: u32 = 31;
+    // Prime, so that all come before one comes again.
+    const STEP: u64 = 7919;
+    let subject = (7 + u64::from(run) * STEP) % u64::from(shape.subjects);
     json!({
         "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(MONTH_DAYS).to_string(),
         "timezone": "Europe/Berlin", "window": "day",
-        "filter": {"subject": [format!("subject-{}", subject % shape.subjects)]},
+        "filter": {"subject": [format!("subject-{subject}")]},
         "aggregations": [{"function": "sum", "field": "requests"}],
     })
 }

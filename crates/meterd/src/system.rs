@@ -165,6 +165,12 @@ fn engine_metrics(stats: &Stats) -> String {
             stats.segment_bytes,
         ),
         (
+            "settled",
+            "gauge",
+            "Whether nothing is left to merge while nothing comes",
+            u64::from(stats.settled),
+        ),
+        (
             "id_bytes",
             "gauge",
             "Bytes of the ids on disk",

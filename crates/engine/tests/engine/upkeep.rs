@@ -393,7 +393,9 @@ fn what_has_become_quiet_is_merged_to_the_end() {
     assert_eq!(merge(QUIET_ROUNDS), 4);
     store_sealed(&engine, rows("e", 1, 10));
     assert_eq!(merge(QUIET_ROUNDS), 5);
+    assert!(!engine.stats().settled);
     assert_eq!(merge(10), 2);
     assert!(!engine.merge().unwrap());
+    assert!(engine.stats().settled);
     assert_eq!(totals(&engine), (50, "50".to_owned()));
 }

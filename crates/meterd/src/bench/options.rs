@@ -14,7 +14,7 @@ pub(crate) enum BenchCommand {
     #[command(after_help = "Example:\n  meterd bench http --rows 200000 --connections 64")]
     Http(HttpOptions),
     /// Questions over stored measurements
-    #[command(after_help = "Example:\n  meterd bench query --rows 1000000 --runs 20")]
+    #[command(after_help = "Example:\n  meterd bench query --rows 1000000 --runs 20 --settled")]
     Query(QueryOptions),
     /// A bounded piece of a day: a steady rate of measurements, changes and questions
     #[command(
@@ -72,6 +72,10 @@ pub(crate) struct QueryOptions {
     /// Times each question is asked
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) runs: u32,
+    /// Ask only once nothing is left to merge, instead of once the server is idle: a minute later, and longer with many
+    /// measurements
+    #[arg(long)]
+    pub(crate) settled: bool,
     /// Directory to put the data into, and to leave it in [default: a temporary one, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,

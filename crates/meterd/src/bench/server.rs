@@ -12,7 +12,7 @@ use meterd_fault::Fault;
 use meterd_model::OrganizationId;
 use meterd_surface_m3ter::{create_service_user, provision};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -147,6 +147,26 @@ impl Server {
             bail!("{expected} measurements are expected, {found} are there");
         }
         Ok(())
+    }
+
+    /// Waits until nothing is left to merge; how long that took is the answer.
+    pub(crate) fn settle(&self) -> anyhow::Result<Duration> {
+        const WAIT_MAX: Duration = Duration::from_mins(30);
+        const PAUSE: Duration = Duration::from_secs(1);
+        let api = Api::new(&format!("http://{}", self.address), &self.key);
+        let begin = Instant::now();
+        while begin.elapsed() < WAIT_MAX {
+            let mut metrics = String::new();
+            api.stream("/metrics", &[])?.read_to_string(&mut metrics)?;
+            if metrics
+                .lines()
+                .any(|line| line == "meterd_engine_settled 1")
+            {
+                return Ok(begin.elapsed());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        bail!("something is left to merge after {WAIT_MAX:?}")
     }
 
     pub(crate) fn log_bytes(&self) -> u64 {
