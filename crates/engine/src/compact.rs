@@ -467,6 +467,8 @@ fn commit_segments(
             }
         },
     );
+    let gone = merged.iter().flat_map(|one| one.due.numbers()).collect();
+    state.answers.forget(&gone);
     installed.map(drop)
 }
 
@@ -548,7 +550,11 @@ pub(crate) fn expire(
         },
     )?;
     drop(closing);
-    Ok(dropped.into_inner().iter().map(|meta| meta.rows).sum())
+    let dropped = dropped.into_inner();
+    state
+        .answers
+        .forget(&dropped.iter().map(|meta| meta.number).collect());
+    Ok(dropped.iter().map(|meta| meta.rows).sum())
 }
 
 /// Notes that all sealed rows up to a month are gone, in place of what that says already.

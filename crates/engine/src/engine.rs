@@ -128,6 +128,12 @@ pub struct Stats {
     pub id_bytes: u64,
     /// Of the filters of sealed ids and what leads to them.
     pub id_memory_bytes: u64,
+    /// Of what segments have answered, kept for the next query.
+    pub answer_bytes: u64,
+    /// Segments that a query did not have to read, since they had answered it before, since the start.
+    pub answers_found: u64,
+    /// Those that it had to read, though their answer could have been kept.
+    pub answers_missed: u64,
     /// Attempts to seal, merge or drop that failed since the start.
     pub maintenance_failures: u64,
     /// Whether nothing is left to merge, though nothing was sealed for about a minute.
@@ -319,7 +325,10 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<QueryAnswer, QueryError> {
         match self.state.organization(organization) {
-            Some(organization) => run(&organization, query, &self.settings, cancel),
+            Some(organization) => {
+                let answers = &self.state.answers;
+                run(&organization, query, &self.settings, answers, cancel)
+            }
             None => query.check().map(|()| QueryAnswer::default()),
         }
     }
@@ -482,6 +491,7 @@ impl Engine {
         let depth = self.queue.depth();
         let counters = &self.counters;
         let sealed = self.keeper.figures();
+        let answers = self.state.answers.figures();
         Stats {
             measurements: self.state.totals.measurements(),
             versions: self.state.totals.versions(),
@@ -494,6 +504,9 @@ impl Engine {
             segment_bytes: sealed.segment_bytes,
             id_bytes: sealed.id_bytes,
             id_memory_bytes: self.state.runs().memory_bytes(),
+            answer_bytes: wide(answers.bytes),
+            answers_found: answers.found,
+            answers_missed: answers.missed,
             maintenance_failures: sealed.failures,
             settled: sealed.settled,
             log_failures: counters.log_failures.load(Ordering::Relaxed),
@@ -571,7 +584,8 @@ fn open_sealed(
                 .map_err(|error| damaged(&name)(&error))?,
         );
     }
-    let state = State::new(IdHasher::new(manifest.hash_key), runs);
+    let hasher = IdHasher::new(manifest.hash_key);
+    let state = State::new(hasher, runs, settings.query_cache_bytes);
     for meta in &manifest.organizations {
         let organization = state.organization_or_new(meta.organization);
         let mut organization = organization.write();

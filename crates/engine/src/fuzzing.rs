@@ -122,7 +122,7 @@ fn read_log(bytes: &[u8], mend: bool) {
         next_file: 1,
         ..Manifest::default()
     };
-    let state = State::new(IdHasher::new([0; 32]), Vec::new());
+    let state = State::new(IdHasher::new([0; 32]), Vec::new(), 0);
     let _ = recover(&disk, &log, &manifest, &state);
 }
 

@@ -3,7 +3,8 @@
 use crate::fingerprint::Fingerprint;
 use crate::runs::IdHash;
 use meterd_model::{Measurement, OrganizationId};
-use siphasher::sip128::SipHasher24;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+use std::hash::Hash;
 
 /// Key of `SipHash`-2-4 with 128 bits of output (Aumasson and Bernstein 2012). Each server has its own, so that nobody
 /// outside can look for inputs that hash alike.
@@ -48,6 +49,14 @@ impl IdHasher {
             ids: HashKey(word(0), word(1)),
             contents: HashKey(word(2), word(3)),
         }
+    }
+
+    /// Of anything, for comparisons within this process.
+    pub(crate) fn hash_of(&self, value: &impl Hash) -> u128 {
+        let HashKey(one, other) = self.contents;
+        let mut hasher = SipHasher24::new_with_keys(one, other);
+        value.hash(&mut hasher);
+        hasher.finish128().as_u128()
     }
 
     pub(crate) fn hash(&self, organization: OrganizationId, id: &str) -> IdHash {

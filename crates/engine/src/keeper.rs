@@ -172,7 +172,7 @@ mod tests {
             ..Manifest::default()
         };
         let catalog = Catalog::new(&disk, Path::new("data"), empty, 1);
-        let state = State::new(IdHasher::new([0; 32]), Vec::new());
+        let state = State::new(IdHasher::new([0; 32]), Vec::new(), 0);
         Keeper::new(Arc::new(state), catalog, Settings::default())
     }
 

@@ -3,9 +3,10 @@
 //! A query takes a snapshot under a short lock: the chunks of the meter in memory, its segments, and which rows count
 //! no more. Then it works without any lock. The snapshot falls into pieces, which one or several threads scan: each
 //! selects the rows of a piece and numbers their groups, then lets each aggregation run over the selection. At the end
-//! the threads' results are joined and their texts sorted.
+//! the threads' results are joined and their texts sorted. What a whole segment comes to is kept for the next query.
 
 mod accumulate;
+mod answers;
 mod groups;
 mod numbers;
 mod plan;
@@ -16,13 +17,13 @@ mod windows;
 use crate::segment::SegmentError;
 use crate::settings::Settings;
 use crate::state::Organization;
-use accumulate::Accumulator;
-use groups::{Groups, Ranks};
+pub(crate) use answers::Answers;
+use groups::Ranks;
 use meterd_model::{DecimalSum, FieldName, MeterId, Subject, Timestamp, Window, Zone};
 use parking_lot::RwLock;
 use plan::Plan;
 pub(crate) use plan::{TextFilter, column, is_retired};
-use scan::scan;
+use scan::{Tally, scan};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
@@ -48,7 +49,7 @@ pub struct Query {
     pub limit: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupKey {
     Subject,
     /// Measurements without the attribute form a group of their own, `None`.
@@ -56,7 +57,7 @@ pub enum GroupKey {
 }
 
 /// Which measurements match: all that is said here must hold. An empty list matches nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     pub subjects: Option<Vec<Subject>>,
     /// The attribute has one of the texts. A measurement without the attribute does not match.
@@ -70,7 +71,7 @@ impl Filter {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Aggregation {
     pub function: Function,
     /// Which field; see [`Function`] for what `None` means.
@@ -221,13 +222,14 @@ pub(crate) fn run(
     organization: &RwLock<Organization>,
     query: &Query,
     settings: &Settings,
+    answers: &Answers,
     cancel: &Cancel,
 ) -> Result<QueryAnswer, QueryError> {
     query.check()?;
     let plan = Plan::new(&organization.read(), query);
-    let found = scan(&plan, query, settings, cancel)?;
-    let ranks = Ranks::new(&found.groups, &found.texts, cancel)?;
-    Ok(answer(query, &found.groups, &found.columns, &ranks))
+    let found = scan(&plan, query, settings, answers, cancel)?;
+    let ranks = Ranks::new(&found.tally.groups, &found.texts, cancel)?;
+    Ok(answer(query, &found.tally, &ranks))
 }
 
 pub(crate) fn check(cancel: &Cancel) -> Result<(), QueryError> {
@@ -242,12 +244,8 @@ fn too_expensive(limit: QueryLimit) -> QueryError {
     QueryError::TooExpensive { limit }
 }
 
-fn answer(
-    query: &Query,
-    groups: &Groups,
-    columns: &[Accumulator],
-    ranks: &Ranks<'_>,
-) -> QueryAnswer {
+fn answer(query: &Query, tally: &Tally, ranks: &Ranks<'_>) -> QueryAnswer {
+    let Tally { groups, columns } = tally;
     let sort_values: Vec<Vec<Option<Number>>> = query
         .order_by
         .iter()

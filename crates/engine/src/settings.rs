@@ -79,6 +79,10 @@ pub struct Settings {
     pub open_segments_max: usize,
     /// Most threads that one query keeps busy.
     pub query_threads: usize,
+    /// Measurements from which on a query keeps a second thread busy, twice as many for a third, and so on.
+    pub query_thread_rows: u64,
+    /// About how many bytes of what whole segments answered are kept for queries that ask the same; 0 for none.
+    pub query_cache_bytes: usize,
     /// Most measurements one query or listing may look at.
     pub query_rows_max: u64,
     /// Most groups one query may build.
@@ -129,6 +133,8 @@ impl Default for Settings {
             segment_max_rows: 64_000_000,
             open_segments_max: 512,
             query_threads: 4,
+            query_thread_rows: 250_000,
+            query_cache_bytes: 64 << 20,
             query_rows_max: 1_000_000_000,
             query_groups_max: 1_000_000,
             query_unique_max: 10_000_000,

@@ -4,6 +4,7 @@ use crate::freezer::Freezer;
 use crate::id_hash::IdHasher;
 use crate::memory::{Known, Memory};
 use crate::partition::{Link, Partition};
+use crate::query::Answers;
 use crate::retired::Retired;
 use crate::runs::{IdHash, Run, RunEntry, RunError, find_newest};
 use crate::segment::read::Segment;
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) hasher: IdHasher,
     pub(crate) totals: Totals,
     pub(crate) freezer: Freezer,
+    pub(crate) answers: Answers,
 }
 
 /// The runs of ids, oldest first.
@@ -72,7 +74,7 @@ impl Totals {
 }
 
 impl State {
-    pub(crate) fn new(hasher: IdHasher, runs: Vec<Arc<Run>>) -> Self {
+    pub(crate) fn new(hasher: IdHasher, runs: Vec<Arc<Run>>, query_cache_bytes: usize) -> Self {
         Self {
             organizations: RwLock::default(),
             runs: RwLock::new(Arc::new(RunSet {
@@ -83,6 +85,7 @@ impl State {
             hasher,
             totals: Totals::default(),
             freezer: Freezer::default(),
+            answers: Answers::new(query_cache_bytes, hasher),
         }
     }
 

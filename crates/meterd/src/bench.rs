@@ -116,6 +116,14 @@ fn query(options: &QueryOptions) -> anyhow::Result<Figures> {
         describe_latency(&mut figures, &format!("{name}_"), &run);
     }
     describe_storage(&mut figures, &mut server, shape)?;
+    server.reopen_with_cache()?;
+    let target = server.target("/v1/query");
+    let request = target.request(months_of_one_subject(shape).to_string().as_bytes());
+    let first = send_all(target.address, std::slice::from_ref(&request), 1, None)?;
+    describe_latency(&mut figures, "months_of_one_subject_first_", &first);
+    let again = vec![request; usize::try_from(options.runs)?];
+    let again = send_all(target.address, &again, 1, None)?;
+    describe_latency(&mut figures, "months_of_one_subject_again_", &again);
     Ok(figures)
 }
 
@@ -130,18 +138,10 @@ fn post(options: &PostOptions) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// What is asked about the first meter. About one subject at a time: of another one in each run.
+/// What is asked about the first meter while no answers are kept. About one subject at a time: of another one in each
+/// run.
 fn questions(shape: &Shape, run: u32) -> [(&'static str, Value); 4] {
-    let whole = json!({
-        "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(shape.days).to_string(),
-    });
-    let about = |question: Value| {
-        let mut body = whole.clone();
-        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), question) {
-            body.extend(more);
-        }
-        body
-    };
+    let about = |question| about(shape, question);
     [
         (
             "one_subject_one_month_by_day",
@@ -174,12 +174,32 @@ fn one_subject_one_month_by_day(shape: &Shape, run: u32) -> Value {
     // Prime, so that all come before one comes again.
     const STEP: u64 = 7919;
     let subject = (7 + u64::from(run) * STEP) % u64::from(shape.subjects);
-    json!({
-        "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(MONTH_DAYS).to_string(),
-        "timezone": "Europe/Berlin", "window": "day",
+    let question = json!({
+        "to": rows::day(MONTH_DAYS).to_string(), "timezone": "Europe/Berlin", "window": "day",
         "filter": {"subject": [format!("subject-{subject}")]},
         "aggregations": [{"function": "sum", "field": "requests"}],
-    })
+    });
+    about(shape, question)
+}
+
+/// What a dashboard asks again and again.
+fn months_of_one_subject(shape: &Shape) -> Value {
+    let question = json!({
+        "timezone": "Europe/Berlin", "window": "month", "filter": {"subject": ["subject-0"]},
+        "aggregations": [{"function": "sum", "field": "requests"}],
+    });
+    about(shape, question)
+}
+
+/// A question about all measurements of the first meter, where it says nothing else.
+fn about(shape: &Shape, question: Value) -> Value {
+    let mut body = json!({
+        "meter": rows::meter(shape, 0), "from": rows::day(0).to_string(), "to": rows::day(shape.days).to_string(),
+    });
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), question) {
+        body.extend(more);
+    }
+    body
 }
 
 /// How rows are sent.

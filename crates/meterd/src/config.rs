@@ -54,6 +54,8 @@ pub(crate) struct EngineConfig {
     pub(crate) memory_bytes_max: u64,
     /// Most threads that one query keeps busy.
     pub(crate) query_threads: usize,
+    /// Kept of what segments answered, for queries that ask the same; 0 for nothing.
+    pub(crate) query_cache_bytes: usize,
 }
 
 impl Default for EngineConfig {
@@ -68,6 +70,7 @@ impl Default for EngineConfig {
             seal_bytes: settings.seal_bytes,
             memory_bytes_max: settings.memory_bytes_max,
             query_threads: settings.query_threads,
+            query_cache_bytes: settings.query_cache_bytes,
         }
     }
 }
@@ -83,6 +86,7 @@ impl EngineConfig {
             seal_bytes: self.seal_bytes.max(1),
             memory_bytes_max: self.memory_bytes_max,
             query_threads: self.query_threads,
+            query_cache_bytes: self.query_cache_bytes,
             ..Settings::default()
         }
     }

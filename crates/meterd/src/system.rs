@@ -165,6 +165,24 @@ fn engine_metrics(stats: &Stats) -> String {
             stats.segment_bytes,
         ),
         (
+            "answer_bytes",
+            "gauge",
+            "Bytes kept of what segments answered",
+            stats.answer_bytes,
+        ),
+        (
+            "answers_found",
+            "counter",
+            "Segments that a query did not have to read",
+            stats.answers_found,
+        ),
+        (
+            "answers_missed",
+            "counter",
+            "Segments read whose answer could have been kept",
+            stats.answers_missed,
+        ),
+        (
             "settled",
             "gauge",
             "Whether nothing is left to merge while nothing comes",

@@ -131,12 +131,12 @@ impl Accumulator {
     /// `text` gives the number here of a text's number there.
     pub(super) fn absorb(
         &mut self,
-        other: Self,
+        other: &Self,
         groups: &[usize],
         count: usize,
         mut text: impl FnMut(TextNumber) -> TextNumber,
     ) {
-        match (&mut self.results, other.results) {
+        match (&mut self.results, &other.results) {
             (Results::Sum(mine), Results::Sum(theirs))
             | (Results::Mean(mine), Results::Mean(theirs)) => {
                 merge(mine, theirs, groups, count, |mine, theirs| {
@@ -166,10 +166,10 @@ impl Accumulator {
             (Results::Unique { seen, counts }, Results::Unique { seen: theirs, .. }) => {
                 counts.resize(count, 0);
                 for (group, cell) in theirs {
-                    let Some(group) = groups.get(group).copied() else {
+                    let Some(group) = groups.get(*group).copied() else {
                         continue;
                     };
-                    let cell = text_of_cell(cell).map_or(cell, |number| text_cell(text(number)));
+                    let cell = text_of_cell(*cell).map_or(*cell, |number| text_cell(text(number)));
                     if seen.insert((group, cell))
                         && let Some(count) = counts.get_mut(group)
                     {
@@ -179,6 +179,21 @@ impl Accumulator {
             }
             // All are made from one list of functions.
             _ => {}
+        }
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.results {
+            Results::Sum(totals) | Results::Mean(totals) => bytes_of::<Total>(totals.capacity()),
+            Results::Min(units) | Results::Max(units) => bytes_of::<Option<i128>>(units.capacity()),
+            Results::Count(counts) => bytes_of::<u64>(counts.capacity()),
+            Results::Latest(picks) | Results::Earliest(picks) => {
+                bytes_of::<Option<Pick>>(picks.capacity())
+            }
+            Results::Unique { seen, counts } => {
+                bytes_of::<(usize, i128)>(seen.capacity()) + bytes_of::<u64>(counts.capacity())
+            }
         }
     }
 
@@ -208,6 +223,10 @@ impl Accumulator {
             }
         }
     }
+}
+
+fn bytes_of<T>(count: usize) -> usize {
+    count * size_of::<T>()
 }
 
 fn decimal(units: i128) -> Option<Number> {
@@ -321,17 +340,17 @@ fn each_cell(
 }
 
 /// Joins the results of groups that are the same.
-fn merge<T: Clone + Default>(
+fn merge<T: Copy + Default>(
     mine: &mut Vec<T>,
-    theirs: Vec<T>,
+    theirs: &[T],
     groups: &[usize],
     count: usize,
     mut join: impl FnMut(&mut T, T),
 ) {
     mine.resize(count, T::default());
-    for (theirs, group) in theirs.into_iter().zip(groups) {
+    for (theirs, group) in theirs.iter().zip(groups) {
         if let Some(mine) = mine.get_mut(*group) {
-            join(mine, theirs);
+            join(mine, *theirs);
         }
     }
 }
@@ -349,5 +368,5 @@ fn text_cell(text: TextNumber) -> i128 {
 }
 
 fn text_of_cell(cell: i128) -> Option<TextNumber> {
-    TextNumber::try_from(i128::MAX - cell).ok()
+    TextNumber::try_from(i128::MAX.checked_sub(cell)?).ok()
 }

@@ -43,6 +43,14 @@ impl Groups {
         self.starts.len()
     }
 
+    /// About how much memory they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.windows.bytes()
+            + self.numbers.capacity() * size_of::<usize>()
+            + self.starts.capacity() * size_of::<i64>()
+            + self.texts.capacity() * size_of::<TextNumber>()
+    }
+
     /// The number of the group that a row belongs to.
     pub(super) fn number(
         &mut self,
@@ -87,7 +95,7 @@ impl Groups {
         Ok(number)
     }
 
-    /// Adds the groups of another scan of the same query, and answers their numbers here.
+    /// Adds the groups of a scan that differs in its rows or its range, and answers their numbers here.
     pub(super) fn absorb(
         &mut self,
         other: &Self,
@@ -100,7 +108,7 @@ impl Groups {
         (0..other.len())
             .map(|group| {
                 let key = texts_of(&other.texts, group, other.width).iter();
-                // The start of a window is in it.
+                // The start of a window is in it, also if it is clipped here.
                 self.number(other.start(group), key.map(|text| here(*text, numbers)))
             })
             .collect()

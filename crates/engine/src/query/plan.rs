@@ -33,6 +33,8 @@ pub(super) struct SegmentSource {
     pub(super) projection: Projection,
     pub(super) layout: Layout,
     pub(super) retired: Vec<Arc<RoaringTreemap>>,
+    /// Whether all its times are in the range.
+    is_covered: bool,
 }
 
 /// Where a source has what the query names.
@@ -152,16 +154,23 @@ impl SegmentSource {
         let picks = (query.aggregations.iter()).any(|aggregation| {
             matches!(aggregation.function, Function::Latest | Function::Earliest)
         });
-        let covered = query.from.micros() <= meta.time_min && meta.time_max < query.to.micros();
+        let is_covered = query.from.micros() <= meta.time_min && meta.time_max < query.to.micros();
         projection.subjects = query.filter.subjects.is_some() || layout.names(Field::Subject);
-        projection.times = picks || !covered || query.window.is_some();
+        projection.times = picks || !is_covered || query.window.is_some();
         projection.sequences = picks || !retired.is_empty();
         Self {
             segment: Arc::clone(segment),
             projection,
             layout,
             retired,
+            is_covered,
         }
+    }
+
+    /// Whether what counts of it is what it says itself, and all in the range.
+    pub(super) fn is_whole(&self) -> bool {
+        let retires_none = |rows: &Arc<_>| self.segment.retired_between(rows) == 0;
+        self.is_covered && self.retired.iter().all(retires_none)
     }
 }
 

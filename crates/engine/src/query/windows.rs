@@ -52,6 +52,11 @@ impl WindowFinder {
         end.and_then(Timestamp::from_micros).unwrap_or(self.to)
     }
 
+    /// About how much memory they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.known.len() * size_of::<(i64, i64)>() * 2
+    }
+
     fn work_out(&self, time: i64) -> (i64, i64) {
         let around = self
             .window

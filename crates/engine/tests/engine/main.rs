@@ -6,6 +6,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod answers;
 mod concurrency;
 mod crash;
 mod crash_points;

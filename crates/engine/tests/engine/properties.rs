@@ -342,8 +342,61 @@ fn check_sound(disk: &SimulatedDisk) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A query of a range, and the same of all times: so that it is answered from what was kept of the one before.
+fn agree_again(engine: &Engine, oracle: &Oracle, query: &Query) -> Result<(), TestCaseError> {
+    let whole = Query {
+        from: Timestamp::MIN,
+        to: Timestamp::MAX,
+        ..query.clone()
+    };
+    for query in [query, &whole, query, &whole] {
+        let answer = engine.query(organization(1), query, &Cancel::new());
+        prop_assert_eq!(answer, Ok(oracle.query(query)), "{:?}", query);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_segments_answered_before_is_what_they_answer_now(
+        steps in vec((step(), option::weighted(0.1, time())), 1..24),
+        queries in vec(query(), 1..5),
+        query_cache_bytes in prop_oneof![Just(0_usize), Just(100_000), Just(1 << 20)],
+    ) {
+        let disk = SimulatedDisk::new();
+        let engine = open_with(&disk, Settings {
+            sealing: Sealing::OnDemand,
+            merge_fan_in: 2,
+            query_cache_bytes,
+            ..Settings::default()
+        });
+        let mut oracle = Oracle::default();
+        for ((step, expired), query) in steps.into_iter().zip(queries.iter().cycle()) {
+            match step {
+                Step::Submit(batch) => {
+                    let expected = oracle.submit(&batch);
+                    prop_assert_eq!(store(&engine, batch), expected);
+                }
+                Step::Void(number, ids) => {
+                    let ids: Vec<_> = ids.iter().map(|n| id(&format!("id-{n}"))).collect();
+                    oracle.void(organization(number), &ids);
+                    engine.void(organization(number), ids, at(1_800_000_001)).unwrap().wait().unwrap();
+                }
+                Step::Merge => while engine.merge().unwrap() {},
+                Step::Seal | Step::Close | Step::CutPower(_) => engine.seal().unwrap(),
+            }
+            if let Some(before) = expired {
+                engine.expire(organization(1), meter(1), before).unwrap();
+                oracle.expire(organization(1), meter(1), before);
+            }
+            agree_again(&engine, &oracle, query)?;
+        }
+        for query in &queries {
+            agree_again(&engine, &oracle, query)?;
+        }
+    }
 
     #[test]
     fn the_engine_agrees_with_the_oracle(steps in vec(step(), 1..24), queries in vec(query(), 1..12), small_files in any::<bool>()) {

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// As m3ter documents them, its limits are far below what is to be measured.
 const CONFIG: &str = "[m3ter.limits]\nenabled = false\n";
+/// Questions are to be answered from the measurements.
+const NO_CACHE: &str = "[engine]\nquery_cache_bytes = 0\n";
 /// Longer than any run.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 /// Longest wait for the server to come up.
@@ -56,7 +58,7 @@ impl Server {
             bail!("{} holds data already", directory.display());
         }
         std::fs::create_dir_all(&directory)?;
-        std::fs::write(config_file(&directory), CONFIG)?;
+        std::fs::write(config_file(&directory), [CONFIG, NO_CACHE].concat())?;
         let m3ter = M3terAccess::make(&directory)?;
         let process = spawn(&directory, Stdio::piped())?;
         let mut server = Self {
@@ -86,6 +88,12 @@ impl Server {
         self.process = spawn(&self.directory, Stdio::null())?;
         self.wait_until_ready()?;
         Ok(begin.elapsed())
+    }
+
+    /// The same, and from now on what segments answer is kept.
+    pub(crate) fn reopen_with_cache(&mut self) -> anyhow::Result<()> {
+        std::fs::write(config_file(&self.directory), CONFIG)?;
+        self.reopen().map(drop)
     }
 
     pub(crate) fn id(&self) -> u32 {
