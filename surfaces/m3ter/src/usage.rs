@@ -6,12 +6,13 @@ pub(crate) mod rows;
 use crate::access::{Access, Action, Target};
 use crate::account::Account;
 use crate::app::App;
+use crate::entity::every;
 use crate::meter::Meter;
 use crate::organization_config::OrganizationConfig;
 use crate::singleton::current;
 use axum::extract::State;
 use axum::response::Response;
-use meterd_control::{Cursor, List, Stored};
+use meterd_control::{List, Order as ListOrder, Stored};
 use meterd_engine::{
     Aggregation, Cancel, Filter, Function, GroupKey, Listed, Listing, Number, Order, OrderKey,
     Query,
@@ -76,14 +77,7 @@ pub(crate) fn run(
     query: &UsageQuery,
     cancel: &Cancel,
 ) -> Result<UsageAnswer, Fault> {
-    let resolved = query.what.resolve(app.control.store(), organization)?;
-    let asking = Asking {
-        app,
-        organization,
-        query,
-        resolved,
-        cancel,
-    };
+    let asking = Asking::new(app, organization, query, cancel)?;
     if query.what.aggregations.is_empty() {
         asking.raw()
     } else {
@@ -91,25 +85,44 @@ pub(crate) fn run(
     }
 }
 
-struct Asking<'a> {
-    app: &'a App,
-    organization: OrganizationId,
-    query: &'a UsageQuery,
+/// A query with what it names looked up.
+#[derive(Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) organization: OrganizationId,
+    pub(crate) query: &'a UsageQuery,
     resolved: Resolved,
-    cancel: &'a Cancel,
+    pub(crate) cancel: &'a Cancel,
 }
 
 /// What rows of several meters are joined by, in the order of the answer: newest first, then by account, then by
 /// dimensions.
 type Key = (Reverse<Timestamp>, Option<String>, Vec<Option<String>>);
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// What does not exist, or has another type, refuses the query.
+    pub(crate) fn new(
+        app: &'a App,
+        organization: OrganizationId,
+        query: &'a UsageQuery,
+        cancel: &'a Cancel,
+    ) -> Result<Self, Fault> {
+        let resolved = query.what.resolve(app.control.store(), organization)?;
+        Ok(Self {
+            app,
+            organization,
+            query,
+            resolved,
+            cancel,
+        })
+    }
+
     fn what(&self) -> &Selection {
         &self.query.what
     }
 
-    /// Which measurements of a meter count.
-    fn filter(&self, meter: Uuid) -> Result<Filter, Fault> {
+    /// Which measurements of a meter count. Subjects and texts are in order.
+    pub(crate) fn filter(&self, meter: Uuid) -> Result<Filter, Fault> {
         let subjects = match &self.what().accounts {
             None => None,
             Some(ids) => {
@@ -119,9 +132,14 @@ impl Asking<'_> {
             }
         };
         let filters = self.resolved.filters.iter().zip(&self.what().filters);
-        let attributes = filters
-            .filter(|((of, _), _)| of.id == meter)
-            .map(|((_, name), filter)| (name.clone(), filter.values.clone()));
+        let attributes =
+            filters
+                .filter(|((of, _), _)| of.id == meter)
+                .map(|((_, name), filter)| {
+                    let mut texts = filter.values.clone();
+                    texts.sort_unstable();
+                    (name.clone(), texts)
+                });
         Ok(Filter {
             subjects,
             attributes: attributes.collect(),
@@ -185,7 +203,7 @@ impl Asking<'_> {
                 continue;
             };
             let code = accounts.code(listed.measurement.subject.as_str())?;
-            let row = RawRow::new(listed, names, code);
+            let row = RawRow::new(&listed.measurement, Some(listed.received), names, code);
             data.push(UsageRow::Raw(Box::new(row)));
         }
         Ok(UsageAnswer {
@@ -194,32 +212,17 @@ impl Asking<'_> {
         })
     }
 
-    /// The meters whose measurements are asked for.
-    fn meters(&self) -> Result<Vec<Arc<Stored<Meter>>>, Fault> {
-        let store = self.app.control.store();
-        let mut meters = Vec::new();
-        if let Some(ids) = &self.what().meters {
-            for id in ids {
-                meters.extend(store.find::<Meter>(self.organization, *id)?);
-            }
-            return Ok(meters);
-        }
-        let mut cursor: Option<Cursor> = None;
-        loop {
-            let list = List {
-                cursor,
-                ..List::default()
-            };
-            let page = store.list::<Meter>(self.organization, &list)?;
-            meters.extend(page.items);
-            cursor = page.next;
-            if cursor.is_none() {
-                return Ok(meters);
-            }
-        }
+    /// The meters whose measurements are asked for, in the order they were made.
+    pub(crate) fn meters(&self) -> Result<Vec<Arc<Stored<Meter>>>, Fault> {
+        let list = List {
+            order: ListOrder::OldestFirst,
+            ids: self.what().meters.as_deref(),
+            ..List::default()
+        };
+        every(self.app.control.store(), self.organization, list, |_| true)
     }
 
-    fn aggregated(&self) -> Result<UsageAnswer, Fault> {
+    pub(crate) fn aggregated(&self) -> Result<UsageAnswer, Fault> {
         let config: OrganizationConfig = current(self.app.control.store(), self.organization)?;
         let zone = config.zone();
         let window = self.what().groups.iter().find_map(|group| match group {
@@ -372,14 +375,15 @@ impl Asking<'_> {
 }
 
 /// Codes for the ids of accounts, each looked up once.
-struct AccountCodes<'a> {
+#[derive(Debug)]
+pub(crate) struct AccountCodes<'a> {
     app: &'a App,
     organization: OrganizationId,
     seen: HashMap<String, Option<String>>,
 }
 
 impl<'a> AccountCodes<'a> {
-    fn new(app: &'a App, organization: OrganizationId) -> Self {
+    pub(crate) fn new(app: &'a App, organization: OrganizationId) -> Self {
         Self {
             app,
             organization,
@@ -387,7 +391,8 @@ impl<'a> AccountCodes<'a> {
         }
     }
 
-    fn code(&mut self, id: &str) -> Result<Option<String>, Fault> {
+    /// None for an account that is gone.
+    pub(crate) fn code(&mut self, id: &str) -> Result<Option<String>, Fault> {
         if let Some(code) = self.seen.get(id) {
             return Ok(code.clone());
         }

@@ -4,10 +4,10 @@ use crate::meter::{Category, Meter};
 use crate::plan::field_name;
 use crate::wire::millis;
 use meterd_control::Stored;
-use meterd_engine::{Listed, Number};
+use meterd_engine::Number;
 use meterd_fault::Fault;
 use meterd_http::{ExactNumber, ExactSum};
-use meterd_model::{FieldName, Timestamp};
+use meterd_model::{FieldName, Measurement, Timestamp};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,7 +32,8 @@ pub(crate) struct RawRow {
     account_code: Option<String>,
     ts: String,
     ets: Option<String>,
-    received_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_at: Option<String>,
     who: Texts,
     #[serde(rename = "where")]
     place: Texts,
@@ -75,8 +76,12 @@ impl MeterNames {
 }
 
 impl RawRow {
-    pub(crate) fn new(listed: &Listed, names: &MeterNames, account_code: Option<String>) -> Self {
-        let measurement = &listed.measurement;
+    pub(crate) fn new(
+        measurement: &Measurement,
+        received: Option<Timestamp>,
+        names: &MeterNames,
+        account_code: Option<String>,
+    ) -> Self {
         let mut row = Self {
             uid: measurement.id.to_string(),
             meter_id: names.meter.id,
@@ -85,7 +90,7 @@ impl RawRow {
             account_code,
             ts: millis(measurement.time),
             ets: measurement.end_time.map(millis),
-            received_at: millis(listed.received),
+            received_at: received.map(millis),
             who: Texts::new(),
             place: Texts::new(),
             what: Texts::new(),
