@@ -4,13 +4,13 @@
 //! (`on_error=abort`) or stored without the bad rows (`on_error=skip`).
 
 use jiter::Peek;
-use meterd_fault::{Fault, Format, JsonType, Kind, Problem, Resource, Rule};
-use meterd_http::fields::{text_rule, time_rule};
+use meterd_fault::{Fault, JsonType, Kind, Problem, Resource, Rule};
+use meterd_http::fields::{decimal_rule, text_rule, time_rule};
 use meterd_http::json::{check_utf8, child};
 use meterd_http::scan::Scanner;
 use meterd_model::{
-    AttributeValue, Decimal, DecimalError, FIELDS_MAX, FieldName, Measurement, MeasurementId,
-    MeterDefinition, MeterId, Subject, TextError, Timestamp,
+    AttributeValue, Decimal, FIELDS_MAX, FieldName, Measurement, MeasurementId, MeterDefinition,
+    MeterId, Subject, TextError, Timestamp,
 };
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -913,18 +913,6 @@ impl<'b> RowReader<'b> {
             return None;
         }
         Some(time)
-    }
-}
-
-fn decimal_rule(error: DecimalError) -> Rule {
-    match error {
-        DecimalError::Syntax => Rule::Format {
-            format: Format::Decimal,
-        },
-        DecimalError::Digits => Rule::Digits {
-            integer: Decimal::INTEGER_DIGITS,
-            fraction: Decimal::FRACTION_DIGITS,
-        },
     }
 }
 
