@@ -12,16 +12,20 @@ use crate::wire::{
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use meterd_control::{Admission, Changed, Document, Reference, Resource, Use, refers, used_by};
+use meterd_control::{
+    Admission, Changed, Document, Reference, Resource, Store, Stored, Use, refers, used_by,
+};
 use meterd_fault::{Fault, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
 use meterd_http::{Failure, Params, Parsed, Reply};
-use meterd_model::Date;
+use meterd_model::{Date, OrganizationId, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+use uuid::Uuid;
 
 /// Most children of one account (4.6).
 const CHILDREN_MAX: usize = 999;
@@ -35,6 +39,8 @@ const BILLING_ENTITIES: [&str; 5] = [
     "PRICINGS",
     "COUNTER_PRICINGS",
 ];
+/// Most accounts of all organizations that are kept for ingest, of some 200 bytes; past it they are looked up anew.
+const HOLDERS_MAX: usize = 100_000;
 /// Longest line of an address for which the original names no bound.
 const LINE_MAX_CHARS: usize = 200;
 
@@ -120,6 +126,93 @@ impl Account {
             credit_application_order: None,
             days_before_bill_due: None,
             custom_fields: CustomValues::default(),
+        }
+    }
+}
+
+/// An account with what its usage is stored under: its id, which stays when its code changes (1.2).
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) subject: Subject,
+    pub(crate) account: Arc<Stored<Account>>,
+}
+
+impl Holder {
+    pub(crate) fn new(account: Arc<Stored<Account>>) -> Result<Self, Fault> {
+        let mut text = Uuid::encode_buffer();
+        let text = account.id.hyphenated().encode_lower(&mut text);
+        let subject = Subject::new(text).map_err(Fault::internal)?;
+        Ok(Self { subject, account })
+    }
+}
+
+/// Accounts as ingest asks for them: by the codes of a batch at once, since to ask the store for one after the other
+/// would cost more than to read their rows. Those of an organization are kept until one of them changes.
+#[derive(Debug, Default)]
+pub(crate) struct Holders(RwLock<HashMap<OrganizationId, OwnHolders>>);
+
+#[derive(Debug, Default)]
+struct OwnHolders {
+    /// Of the accounts.
+    revision: u64,
+    by_code: HashMap<String, Holder>,
+}
+
+impl Holders {
+    /// The accounts with these codes, in their order.
+    pub(crate) fn find(
+        &self,
+        store: &Store,
+        organization: OrganizationId,
+        codes: &[Cow<'_, str>],
+    ) -> Result<Vec<Option<Holder>>, Fault> {
+        // Before accounts are read: what is read of an older one is not kept under a newer number.
+        let revision = store.revision::<Account>(organization);
+        let mut found = self.known(organization, revision, codes);
+        let mut new = Vec::new();
+        for (code, holder) in codes.iter().zip(&mut found) {
+            if holder.is_none()
+                && let Some(account) = store.find_by_key::<Account>(organization, "code", code)?
+            {
+                let made = Holder::new(account)?;
+                new.push((code.to_string(), made.clone()));
+                *holder = Some(made);
+            }
+        }
+        if !new.is_empty() {
+            self.keep(organization, revision, new);
+        }
+        Ok(found)
+    }
+
+    fn known(
+        &self,
+        organization: OrganizationId,
+        revision: u64,
+        codes: &[Cow<'_, str>],
+    ) -> Vec<Option<Holder>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let own = all.get(&organization);
+        let own = own.filter(|own| own.revision == revision);
+        let holder = |code: &Cow<'_, str>| own?.by_code.get(code.as_ref()).cloned();
+        codes.iter().map(holder).collect()
+    }
+
+    fn keep(&self, organization: OrganizationId, revision: u64, new: Vec<(String, Holder)>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let kept: usize = all.values().map(|own| own.by_code.len()).sum();
+        if kept + new.len() > HOLDERS_MAX {
+            all.clear();
+        }
+        let own = all.entry(organization).or_default();
+        if own.revision < revision {
+            *own = OwnHolders {
+                revision,
+                by_code: HashMap::new(),
+            };
+        }
+        if own.revision == revision {
+            own.by_code.extend(new);
         }
     }
 }

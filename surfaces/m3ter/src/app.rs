@@ -1,5 +1,6 @@
 //! What all handlers of the surface share.
 
+use crate::account::Holders;
 use crate::plan::Plans;
 use crate::rules::RuleCache;
 use crate::settings::M3terSettings;
@@ -18,6 +19,7 @@ pub struct App {
     core: Core,
     pub settings: Arc<M3terSettings>,
     pub(crate) plans: Arc<Plans>,
+    pub(crate) holders: Arc<Holders>,
     /// Told when there is a job to do.
     pub(crate) wake: Arc<Notify>,
     pub(crate) rules: Arc<RuleCache>,
@@ -37,6 +39,7 @@ impl App {
             core,
             settings: Arc::new(settings),
             plans: Arc::default(),
+            holders: Arc::default(),
             wake: Arc::default(),
             rules: Arc::default(),
         }

@@ -8,7 +8,7 @@ pub(crate) mod rows;
 mod stage2;
 
 use crate::access::{Allowed, Guarded, Upload};
-use crate::account::Account;
+use crate::account::{Account, Holder};
 use crate::app::App;
 use crate::failure::{self, FailedRow, FailureType};
 use axum::extract::State;
@@ -21,7 +21,7 @@ use meterd_http::{Context, Failure, RawBody, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use rows::Row;
 use serde::Serialize;
-use stage2::{Known, failure, look_up, sort, subject_of};
+use stage2::{Known, failed_row, failure, look_up, sort};
 use std::borrow::Cow;
 use std::time::Duration;
 use uuid::{NoContext, Uuid};
@@ -100,7 +100,7 @@ impl App {
 pub(crate) async fn store_rows(
     app: &App,
     organization: OrganizationId,
-    rows: Vec<Row<'_>>,
+    mut rows: Vec<Row<'_>>,
     source: &Source,
     now: Timestamp,
 ) -> Result<StoredCounts, Fault> {
@@ -110,7 +110,7 @@ pub(crate) async fn store_rows(
         u64::try_from(now.seconds()).unwrap_or(0),
         u32::try_from(now.micros().rem_euclid(1_000_000)).unwrap_or(0) * 1_000,
     ));
-    let sorted = sort(app, organization, rows, id_base)?;
+    let sorted = sort(app, organization, &mut rows)?;
     let missing = sorted.missing();
     let found = if missing.is_empty() {
         Vec::new()
@@ -119,7 +119,7 @@ pub(crate) async fn store_rows(
         app.blocking(move |app| make_accounts(app, organization, &author, &missing))
             .await?
     };
-    let ready = sorted.settle(found);
+    let ready = sorted.settle(&rows, found, id_base)?;
     let mut failed = ready.failed;
     let mut counts = StoredCounts {
         stored: 0,
@@ -149,12 +149,7 @@ pub(crate) async fn store_rows(
                 vec![failure(FailureType::DuplicateUid, message, None)]
             };
             if !failures.is_empty() {
-                failed.push(FailedRow {
-                    failures,
-                    uid: told.uid,
-                    account: told.account,
-                    text: Cow::Borrowed(told.text),
-                });
+                failed.push(failed_row(told.row, Some(told.account), failures));
             }
         }
     }
@@ -208,7 +203,7 @@ fn make_accounts(
                     let hash = hash.get(..16).unwrap_or_default();
                     let email = format!("{hash}-autocreated@example.com");
                     let made = writer.create(Account::skeleton(code, email))?;
-                    Known::Here(subject_of(&made)?, made)
+                    Known::Here(Holder::new(made)?)
                 }
                 known => known,
             };

@@ -51,6 +51,8 @@ pub(crate) struct Given<'b> {
     pub(crate) category: Category,
     pub(crate) code: Cow<'b, str>,
     pub(crate) value: Amount,
+    /// Which of the meter's data fields it is, once that is known.
+    pub(crate) place: Option<usize>,
 }
 
 /// What a field says: an amount in numeric categories, a text in all others.
@@ -401,6 +403,7 @@ impl Reader {
                         category,
                         code,
                         value,
+                        place: None,
                     });
                 }
             }

@@ -3,102 +3,105 @@
 //! Nothing here refuses the request: a row that cannot be stored becomes a failed row with its reasons.
 
 use super::rows::{Amount, Given, Row};
-use crate::account::{Account, fold_code};
+use crate::account::{Account, Holder, fold_code};
 use crate::app::App;
 use crate::failure::{FailedRow, Failure, FailureType};
-use crate::plan::{DerivedPlan, MeterPlan};
+use crate::plan::{DerivedPlan, FieldPlan, MeterPlan};
 use crate::wire::CustomValues;
-use meterd_control::{List, Store, Stored};
+use meterd_control::{List, Store};
 use meterd_fault::{Fault, quote};
 use meterd_formula::Value;
 use meterd_model::{
-    AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, OrganizationId,
-    Subject, Timestamp,
+    AttributeValue, Decimal, FieldName, Measurement, MeasurementId, OrganizationId, Timestamp,
 };
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A row that fits its meter. What is missing is its account, which may be yet to be made.
-#[derive(Debug)]
-struct Fitting<'b> {
-    text: &'b str,
-    uid: Option<String>,
-    account: usize,
-    /// Of derived fields; the row is stored all the same.
-    failures: Vec<Failure>,
-    id: MeasurementId,
-    meter: MeterId,
-    time: Timestamp,
-    end_time: Option<Timestamp>,
-    values: Vec<(FieldName, Decimal)>,
-    attributes: Vec<(FieldName, AttributeValue)>,
-}
-
 /// What is known of an account that rows name.
 #[derive(Clone, Debug)]
 pub(super) enum Known {
-    Here(Subject, Arc<Stored<Account>>),
+    Here(Holder),
     /// There is none; one will be made.
     Missing(String),
     /// There is none, but this one, which a person would take for the same.
     Near(String),
 }
 
-/// The rows of a request, sorted out.
+/// What the rows of a request are, of which some may have to wait for their account.
 #[derive(Debug, Default)]
 pub(super) struct Sorted<'b> {
-    fitting: Vec<Fitting<'b>>,
+    /// For each row: what it names, if it fits its meter.
+    named: Vec<Option<Named>>,
     failed: Vec<FailedRow<'b>>,
-    /// By the places that rows keep.
+    /// By place.
+    plans: Vec<Option<Arc<MeterPlan>>>,
     accounts: Vec<Known>,
+}
+
+/// The places of a row's meter and account.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    meter: usize,
+    account: usize,
 }
 
 /// Rows ready to be stored, beside what is to be told of them if they are not.
 #[derive(Debug, Default)]
-pub(super) struct Ready<'b> {
+pub(super) struct Ready<'r, 'b> {
     pub(super) measurements: Vec<Measurement>,
     /// For each measurement.
-    pub(super) told: Vec<Told<'b>>,
+    pub(super) told: Vec<Told<'r, 'b>>,
     pub(super) failed: Vec<FailedRow<'b>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Told<'b> {
-    pub(super) text: &'b str,
-    /// None if the sender gave none.
-    pub(super) uid: Option<String>,
-    pub(super) account: Option<Uuid>,
+pub(super) struct Told<'r, 'b> {
+    pub(super) row: &'r Row<'b>,
+    pub(super) account: Uuid,
+    /// Of derived fields; the row is stored all the same.
     pub(super) failures: Vec<Failure>,
 }
 
-/// Sorts rows out. `id_base`: what the ids of rows without one are made of; new for each request.
+/// Sorts rows out, and notes in them which fields of their meters they have.
 pub(super) fn sort<'b>(
     app: &App,
     organization: OrganizationId,
-    rows: Vec<Row<'b>>,
-    id_base: Uuid,
+    rows: &mut [Row<'b>],
 ) -> Result<Sorted<'b>, Fault> {
-    let mut sorter = Sorter {
-        app,
-        organization,
-        meters: HashMap::new(),
-        last_meter: None,
-        places: HashMap::new(),
-        last_account: None,
-        folded: HashMap::new(),
-        sorted: Sorted {
-            fitting: Vec::with_capacity(rows.len()),
-            ..Sorted::default()
-        },
+    let mut sorted = Sorted {
+        named: Vec::with_capacity(rows.len()),
+        ..Sorted::default()
     };
-    for (index, row) in (0_u128..).zip(rows) {
-        // The lowest bits are random, so that what comes out is as good an id as the base.
-        let own_id = || Uuid::from_u128(id_base.as_u128() ^ index);
-        sorter.sort_row(row, own_id)?;
+    let (mut meters, mut accounts) = (Codes::default(), Codes::default());
+    for row in rows {
+        let meter = meters.place(&row.meter);
+        if meter == sorted.plans.len() {
+            let plan = app.plans.find(app, organization, &row.meter)?;
+            sorted.plans.push(plan);
+        }
+        let fits = match sorted.plans.get(meter) {
+            Some(Some(plan)) => fit(plan, &mut row.fields),
+            _ => {
+                let message = format!("there is no meter with the code '{}'", quote(&row.meter));
+                Err(vec![failure(FailureType::UndefinedMeter, message, None)])
+            }
+        };
+        sorted.named.push(match fits {
+            // Only a row that fits makes an account.
+            Ok(()) => Some(Named {
+                meter,
+                account: accounts.place(&row.account),
+            }),
+            Err(failures) => {
+                sorted.failed.push(failed_row(row, None, failures));
+                None
+            }
+        });
     }
-    Ok(sorter.sorted)
+    sorted.accounts = known(app, organization, &accounts.in_order)?;
+    Ok(sorted)
 }
 
 impl<'b> Sorted<'b> {
@@ -106,54 +109,70 @@ impl<'b> Sorted<'b> {
     pub(super) fn missing(&self) -> Vec<String> {
         let missing = self.accounts.iter().filter_map(|known| match known {
             Known::Missing(code) => Some(code.clone()),
-            Known::Here(..) | Known::Near(_) => None,
+            Known::Here(_) | Known::Near(_) => None,
         });
         missing.collect()
     }
 
-    /// Puts the accounts in: `found` is what became of those that were missing, in their order.
-    pub(super) fn settle(mut self, found: Vec<Known>) -> Ready<'b> {
+    /// Makes measurements of the rows. `found` is what became of the missing accounts, in their order; `id_base` what
+    /// the ids of rows without one are made of, new for each request.
+    pub(super) fn settle<'r>(
+        mut self,
+        rows: &'r [Row<'b>],
+        found: Vec<Known>,
+        id_base: Uuid,
+    ) -> Result<Ready<'r, 'b>, Fault> {
         let missing = self.accounts.iter_mut();
         let missing = missing.filter(|known| matches!(known, Known::Missing(_)));
         for (known, found) in missing.zip(found) {
             *known = found;
         }
         let mut ready = Ready {
-            measurements: Vec::with_capacity(self.fitting.len()),
-            told: Vec::with_capacity(self.fitting.len()),
+            measurements: Vec::with_capacity(rows.len()),
+            told: Vec::with_capacity(rows.len()),
             failed: self.failed,
         };
-        for row in self.fitting {
-            match self.accounts.get(row.account) {
-                Some(Known::Here(subject, account)) => {
-                    ready.told.push(Told {
-                        text: row.text,
-                        uid: row.uid,
-                        account: Some(account.id),
-                        failures: row.failures,
-                    });
-                    let measurement = Measurement {
-                        id: row.id,
-                        meter: row.meter,
-                        subject: subject.clone(),
-                        time: row.time,
-                        end_time: row.end_time,
-                        values: row.values,
-                        attributes: row.attributes,
+        for ((row, named), number) in rows.iter().zip(self.named).zip(0_u128..) {
+            let Some(named) = named else { continue };
+            let plan = self.plans.get(named.meter).and_then(Option::as_ref);
+            match (plan, self.accounts.get(named.account)) {
+                (Some(plan), Some(Known::Here(holder))) => {
+                    let id = match &row.uid {
+                        Some(uid) => uid.clone(),
+                        // The lowest bits are random, so that what comes out is as good an id as the base.
+                        None => id_of(Uuid::from_u128(id_base.as_u128() ^ number))?,
                     };
+                    let mut measurement = measurement(plan, row, holder, id);
+                    let failures = derive(plan, row, holder, &mut measurement);
                     ready.measurements.push(measurement.in_order());
+                    ready.told.push(Told {
+                        row,
+                        account: holder.account.id,
+                        failures,
+                    });
                 }
-                Some(Known::Near(other)) => ready.failed.push(FailedRow {
-                    failures: vec![near_code(other)],
-                    uid: row.uid,
-                    account: None,
-                    text: Cow::Borrowed(row.text),
-                }),
+                (_, Some(Known::Near(other))) => {
+                    let failures = vec![near_code(other)];
+                    ready.failed.push(failed_row(row, None, failures));
+                }
                 // Every missing account was found or made.
-                Some(Known::Missing(_)) | None => {}
+                _ => {}
             }
         }
-        ready
+        Ok(ready)
+    }
+}
+
+pub(super) fn failed_row<'b>(
+    row: &Row<'b>,
+    account: Option<Uuid>,
+    failures: Vec<Failure>,
+) -> FailedRow<'b> {
+    FailedRow {
+        failures,
+        uid: row.uid.as_ref().map(ToString::to_string),
+        account,
+        text: Cow::Borrowed(row.text),
     }
 }
 
@@ -163,9 +182,17 @@ pub(super) fn look_up(
     organization: OrganizationId,
     code: &str,
 ) -> Result<Known, Fault> {
-    if let Some(account) = store.find_by_key::<Account>(organization, "code", code)? {
-        return Ok(Known::Here(subject_of(&account)?, account));
+    match store.find_by_key::<Account>(organization, "code", code)? {
+        Some(account) => Ok(Known::Here(Holder::new(account)?)),
+        None => near_or_missing(store, organization, code),
     }
+}
+
+fn near_or_missing(
+    store: &Store,
+    organization: OrganizationId,
+    code: &str,
+) -> Result<Known, Fault> {
     let folded = fold_code(code);
     let near = List {
         filters: &[("foldedCode", &folded)],
@@ -179,236 +206,177 @@ pub(super) fn look_up(
     })
 }
 
-/// What an account's usage is stored under: its id, which stays when its code changes (1.2).
-pub(super) fn subject_of(account: &Stored<Account>) -> Result<Subject, Fault> {
-    let mut text = Uuid::encode_buffer();
-    let text = account.id.hyphenated().encode_lower(&mut text);
-    Subject::new(text).map_err(Fault::internal)
-}
-
-struct Sorter<'a, 'b> {
-    app: &'a App,
+/// What the codes of a request stand for.
+fn known(
+    app: &App,
     organization: OrganizationId,
-    meters: HashMap<Cow<'b, str>, Option<Arc<MeterPlan>>>,
-    /// What the row before named, as most do.
-    last_meter: Option<(Cow<'b, str>, Option<Arc<MeterPlan>>)>,
-    places: HashMap<Cow<'b, str>, usize>,
-    last_account: Option<(Cow<'b, str>, usize)>,
-    /// Of the missing: their folded codes.
-    folded: HashMap<String, String>,
-    sorted: Sorted<'b>,
-}
-
-impl<'b> Sorter<'_, 'b> {
-    fn sort_row(&mut self, row: Row<'b>, own_id: impl FnOnce() -> Uuid) -> Result<(), Fault> {
-        let Some(plan) = self.meter(&row.meter)? else {
-            let message = format!("there is no meter with the code '{}'", quote(&row.meter));
-            self.fail(
-                &row,
-                vec![failure(FailureType::UndefinedMeter, message, None)],
-            );
-            return Ok(());
+    codes: &[Cow<'_, str>],
+) -> Result<Vec<Known>, Fault> {
+    let store = app.control.store();
+    let holders = app.holders.find(store, organization, codes)?;
+    let mut missing: HashMap<String, String> = HashMap::new();
+    let mut accounts = Vec::with_capacity(codes.len());
+    for (code, holder) in codes.iter().zip(holders) {
+        let mut known = match holder {
+            Some(holder) => Known::Here(holder),
+            None => near_or_missing(store, organization, code)?,
         };
-        let places = match fit(&plan, &row.fields) {
-            Ok(places) => places,
-            Err(failures) => {
-                self.fail(&row, failures);
-                return Ok(());
-            }
-        };
-        let account = self.account(&row.account)?;
-        if let Some(Known::Near(other)) = self.sorted.accounts.get(account) {
-            let failures = vec![near_code(other)];
-            self.fail(&row, failures);
-            return Ok(());
-        }
-        let id = match &row.uid {
-            Some(uid) => uid.clone(),
-            None => MeasurementId::new(own_id().to_string()).map_err(Fault::internal)?,
-        };
-        let mut fitting = Fitting {
-            text: row.text,
-            uid: row.uid.as_ref().map(ToString::to_string),
-            account,
-            failures: Vec::new(),
-            id,
-            meter: plan.id,
-            time: row.time,
-            end_time: row.end_time,
-            values: Vec::with_capacity(plan.fields.len() + plan.derived.len()),
-            attributes: Vec::with_capacity(plan.fields.len() + plan.derived.len()),
-        };
-        if !plan.derived.is_empty() {
-            let account = match self.sorted.accounts.get(account) {
-                Some(Known::Here(_, account)) => Some(&account.document.custom_fields),
-                // One that is yet to be made has no values of its own.
-                _ => None,
-            };
-            derive(&plan, &row, &places, account, &mut fitting);
-        }
-        let mut fields = row.fields;
-        for (field, place) in plan.fields.iter().zip(places) {
-            let given = place.and_then(|place| fields.get_mut(place));
-            // Each given field has one place.
-            let Some(given) = given else { continue };
-            let amount = std::mem::replace(&mut given.value, Amount::Number(Decimal::ZERO));
-            fitting.put(&field.name, amount);
-        }
-        self.sorted.fitting.push(fitting);
-        Ok(())
-    }
-
-    fn fail(&mut self, row: &Row<'b>, failures: Vec<Failure>) {
-        self.sorted.failed.push(FailedRow {
-            failures,
-            uid: row.uid.as_ref().map(ToString::to_string),
-            account: None,
-            text: Cow::Borrowed(row.text),
-        });
-    }
-
-    #[expect(clippy::ptr_arg, reason = "a borrowed code is kept as one")]
-    fn meter(&mut self, code: &Cow<'b, str>) -> Result<Option<Arc<MeterPlan>>, Fault> {
-        if let Some((last, plan)) = &self.last_meter
-            && last == code
-        {
-            return Ok(plan.clone());
-        }
-        let plan = match self.meters.get(code) {
-            Some(plan) => plan.clone(),
-            None => {
-                let plan = self.app.plans.find(self.app, self.organization, code)?;
-                self.meters.insert(code.clone(), plan.clone());
-                plan
-            }
-        };
-        self.last_meter = Some((code.clone(), plan.clone()));
-        Ok(plan)
-    }
-
-    /// The place of an account.
-    #[expect(clippy::ptr_arg, reason = "a borrowed code is kept as one")]
-    fn account(&mut self, code: &Cow<'b, str>) -> Result<usize, Fault> {
-        if let Some((last, place)) = &self.last_account
-            && last == code
-        {
-            return Ok(*place);
-        }
-        let place = match self.places.get(code) {
-            Some(place) => *place,
-            None => {
-                let store = self.app.control.store();
-                let mut known = look_up(store, self.organization, code)?;
-                if let Known::Missing(code) = &known {
-                    // Of two codes of this request that are near each other only the first makes an account.
-                    match self.folded.get(&fold_code(code)) {
-                        Some(first) => known = Known::Near(first.clone()),
-                        None => {
-                            self.folded.insert(fold_code(code), code.clone());
-                        }
-                    }
+        if let Known::Missing(code) = &known {
+            // Of two codes of this request that are near each other only the first makes an account.
+            match missing.get(&fold_code(code)) {
+                Some(first) => known = Known::Near(first.clone()),
+                None => {
+                    missing.insert(fold_code(code), code.clone());
                 }
-                let place = self.sorted.accounts.len();
-                self.sorted.accounts.push(known);
-                self.places.insert(code.clone(), place);
-                place
             }
-        };
-        self.last_account = Some((code.clone(), place));
-        Ok(place)
-    }
-}
-
-impl Fitting<'_> {
-    fn put(&mut self, name: &FieldName, amount: Amount) {
-        match amount {
-            Amount::Number(number) => self.values.push((name.clone(), number)),
-            Amount::Text(text) => self.attributes.push((name.clone(), text)),
         }
+        accounts.push(known);
+    }
+    Ok(accounts)
+}
+
+/// The codes that rows name, each with its place among them.
+#[derive(Debug, Default)]
+struct Codes<'b> {
+    in_order: Vec<Cow<'b, str>>,
+    places: HashMap<Cow<'b, str>, usize>,
+    /// Of what the row before named, as most do.
+    last: usize,
+}
+
+impl<'b> Codes<'b> {
+    #[expect(clippy::ptr_arg, reason = "a borrowed code is kept as one")]
+    fn place(&mut self, code: &Cow<'b, str>) -> usize {
+        if self.in_order.get(self.last) != Some(code) {
+            let next = self.in_order.len();
+            self.last = *self.places.entry(code.clone()).or_insert(next);
+            if self.last == next {
+                self.in_order.push(code.clone());
+            }
+        }
+        self.last
     }
 }
 
-/// Which of the given fields is which field of the meter. Fields that the meter does not have are dropped, and one in
-/// the wrong category counts as absent.
-fn fit(plan: &MeterPlan, given: &[Given<'_>]) -> Result<Vec<Option<usize>>, Vec<Failure>> {
-    let mut places = vec![None; plan.fields.len()];
-    let mut failures = Vec::new();
+/// Finds which field of the meter each of the given ones is. Fields that the meter does not have are passed over, and
+/// one in the wrong category counts as absent.
+fn fit(plan: &MeterPlan, given: &mut [Given<'_>]) -> Result<(), Vec<Failure>> {
     // One bit for each field of the meter, of which there are at most 15.
-    let (mut seen, mut doubled) = (0_u32, 0_u32);
-    for (at, given) in given.iter().enumerate() {
-        let known = plan.fields.iter().enumerate();
-        let mut known = known.zip(places.iter_mut());
-        let Some(((number, field), place)) = known.find(|((_, field), _)| field.code == given.code)
-        else {
+    let (mut seen, mut doubled, mut present) = (0_u32, 0_u32, 0_u32);
+    for given in given {
+        let mut known = plan.fields.iter().enumerate();
+        let Some((place, field)) = known.find(|(_, field)| field.code == given.code) else {
             continue;
         };
-        let bit = 1 << number;
-        if seen & bit == 0 {
-            seen |= bit;
-        } else if doubled & bit == 0 {
-            doubled |= bit;
-            let message = format!(
-                "the field '{}' is given in more than one category",
-                field.code
-            );
-            let code = Some(field.code.clone());
-            failures.push(failure(FailureType::DuplicateField, message, code));
-        }
+        let bit = 1 << place;
+        doubled |= seen & bit;
+        seen |= bit;
         if given.category == field.category {
-            *place = Some(at);
+            present |= bit;
+            given.place = Some(place);
         }
     }
-    if !failures.is_empty() {
-        return Err(failures);
-    }
-    for (field, place) in plan.fields.iter().zip(&places) {
-        if field.is_required && place.is_none() {
-            let message = format!("the field '{}' is missing", field.code);
-            let code = Some(field.code.clone());
-            failures.push(failure(FailureType::MissingField, message, code));
+    let mut failures = Vec::new();
+    for (place, field) in plan.fields.iter().enumerate() {
+        let bit = 1 << place;
+        if doubled & bit != 0 {
+            let reason = "is given in more than one category";
+            failures.push(unfit(FailureType::DuplicateField, field, reason));
+        } else if doubled == 0 && field.is_required && present & bit == 0 {
+            failures.push(unfit(FailureType::MissingField, field, "is missing"));
         }
     }
     if failures.is_empty() {
-        Ok(places)
+        Ok(())
     } else {
         Err(failures)
     }
 }
 
-/// Computes the derived fields; of those that cannot be, notes why.
+fn unfit(kind: FailureType, field: &FieldPlan, reason: &str) -> Failure {
+    let code = &field.code;
+    failure(
+        kind,
+        format!("the field '{code}' {reason}"),
+        Some(code.clone()),
+    )
+}
+
+fn id_of(uuid: Uuid) -> Result<MeasurementId, Fault> {
+    let mut text = Uuid::encode_buffer();
+    MeasurementId::new(uuid.hyphenated().encode_lower(&mut text)).map_err(Fault::internal)
+}
+
+/// A row that fits its meter, its derived fields aside.
+fn measurement(plan: &MeterPlan, row: &Row<'_>, holder: &Holder, id: MeasurementId) -> Measurement {
+    let numbers = row
+        .fields
+        .iter()
+        .filter(|given| given.category.is_numeric());
+    let numbers = numbers.count();
+    let mut measurement = Measurement {
+        id,
+        meter: plan.id,
+        subject: holder.subject.clone(),
+        time: row.time,
+        end_time: row.end_time,
+        values: Vec::with_capacity(numbers + plan.derived.len()),
+        attributes: Vec::with_capacity(row.fields.len() - numbers),
+    };
+    for given in &row.fields {
+        if let Some(field) = given.place.and_then(|place| plan.fields.get(place)) {
+            put(&mut measurement, &field.name, given.value.clone());
+        }
+    }
+    measurement
+}
+
+fn put(measurement: &mut Measurement, name: &FieldName, amount: Amount) {
+    match amount {
+        Amount::Number(number) => measurement.values.push((name.clone(), number)),
+        Amount::Text(text) => measurement.attributes.push((name.clone(), text)),
+    }
+}
+
+/// Computes the derived fields; of those that cannot be, says why.
 fn derive(
     plan: &MeterPlan,
     row: &Row<'_>,
-    places: &[Option<usize>],
-    account: Option<&CustomValues>,
-    fitting: &mut Fitting<'_>,
-) {
-    let mut values = Vec::with_capacity(places.len() + 2 + plan.custom.len());
-    for place in places {
-        let given = place.and_then(|place| row.fields.get(place));
-        values.push(match given.map(|given| &given.value) {
-            Some(Amount::Number(number)) => Value::Number(*number),
-            Some(Amount::Text(text)) => Value::Text(text.as_str()),
-            None => Value::Null,
-        });
+    holder: &Holder,
+    measurement: &mut Measurement,
+) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    if plan.derived.is_empty() {
+        return failures;
+    }
+    let mut values = Vec::with_capacity(plan.fields.len() + 2 + plan.custom.len());
+    values.resize(plan.fields.len(), Value::Null);
+    for given in &row.fields {
+        if let Some(value) = given.place.and_then(|place| values.get_mut(place)) {
+            *value = match &given.value {
+                Amount::Number(number) => Value::Number(*number),
+                Amount::Text(text) => Value::Text(text.as_str()),
+            };
+        }
     }
     values.push(milliseconds(row.time));
     values.push(row.end_time.map_or(Value::Null, milliseconds));
-    values.extend(plan.custom.iter().map(|source| source.value(account)));
+    let own: &CustomValues = &holder.account.document.custom_fields;
+    values.extend(plan.custom.iter().map(|source| source.value(Some(own))));
     for derived in &plan.derived {
         match compute(derived, &values) {
-            Ok(amount) => fitting.put(&derived.name, amount),
+            Ok(amount) => put(measurement, &derived.name, amount),
             Err(reason) => {
                 let message = format!(
                     "the field '{}' cannot be calculated: {reason}",
                     derived.code
                 );
                 let code = Some(derived.code.clone());
-                let failure = failure(FailureType::CalculationError, message, code);
-                fitting.failures.push(failure);
+                failures.push(failure(FailureType::CalculationError, message, code));
             }
         }
     }
+    failures
 }
 
 fn compute<'a>(derived: &'a DerivedPlan, row: &[Value<'a>]) -> Result<Amount, String> {

@@ -426,6 +426,43 @@ fn custom_fields_take_part_in_calculations() {
 }
 
 #[test]
+fn what_becomes_of_an_account_holds_for_the_next_row() {
+    let server = Server::start();
+    let defaults = server.get("/customfields");
+    let defaults = json!({"version": defaults["version"], "account": {"rate": 5}});
+    server.put("/customfields", &defaults);
+    let meter = json!({
+        "name": "M", "code": "m", "dataFields": [{"category": "MEASURE", "code": "x", "name": "X"}],
+        "derivedFields": [{"category": "COST", "code": "y", "name": "Y", "calculation": "x * account.rate"}],
+    });
+    server.post("/meters", &meter);
+    let send = |uid: &str, time: &str| {
+        server.submit(&[
+            json!({"uid": uid, "meter": "m", "account": "own", "ts": time, "measure": {"x": 1}}),
+        ]);
+    };
+    let mut own = account("own");
+    own["customFields"] = json!({"rate": 13});
+    let mut own = server.post("/accounts", &own);
+    send("a", "2024-03-01T10:00:00Z");
+    send("b", "2024-03-01T10:00:01Z");
+    own["customFields"] = json!({"rate": 17});
+    let path = format!("/accounts/{}", own["id"].as_str().unwrap());
+    server.put(&path, &own);
+    send("c", "2024-03-01T10:00:02Z");
+    server.delete(&path);
+    send("d", "2024-03-01T10:00:03Z");
+    let costs: Vec<_> = server
+        .stored()
+        .iter()
+        .map(|row| (row["accountCode"].clone(), row["cost"]["y"].clone()))
+        .collect();
+    let gone = |cost: u32| (Value::Null, json!(cost));
+    let expected = [gone(13), gone(13), gone(17), (json!("own"), json!(5))];
+    assert_eq!(costs, expected);
+}
+
+#[test]
 fn what_was_accepted_is_there_after_a_restart() {
     let (server, _) = Server::with_storage();
     server.submit(&[
