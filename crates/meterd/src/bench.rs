@@ -62,6 +62,7 @@ fn ingest(options: &IngestOptions) -> anyhow::Result<Figures> {
         let target = server.m3ter_target(shape)?;
         let measured = load.measure(&target, server.id(), 0..shape.rows.into())?;
         measured.describe(&mut figures, "m3ter_", shape.rows);
+        figures.add("m3ter_token_cpu_micros", server.token_cpu_micros()?);
         return Ok(figures);
     }
     measured.describe(&mut figures, "", shape.rows);

@@ -1,12 +1,14 @@
 //! A server of our own, as a process of its own on loopback.
 
-use super::client::Target;
+use super::client::{Target, send_all};
 use super::options::Shape;
 use super::{process, rows};
 use crate::config::Config;
 use crate::key::Api;
 use crate::server::{Parts, now};
 use anyhow::{Context as _, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use meterd_control::{Author, Control, Organization};
 use meterd_fault::Fault;
 use meterd_model::OrganizationId;
@@ -113,6 +115,7 @@ impl Server {
         let M3terAccess {
             organization,
             token,
+            ..
         } = &self.m3ter;
         let url = format!("http://{}/m3ter/organizations/{organization}", self.address);
         let api = Api::new(&url, token);
@@ -129,6 +132,23 @@ impl Server {
             path: format!("/m3ter/organizations/{organization}/measurements"),
             key: Some(token.clone()),
         })
+    }
+
+    /// Processor time of one token, of which m3ter's clients fetch one before every request.
+    pub(crate) fn token_cpu_micros(&self) -> anyhow::Result<f64> {
+        const TOKENS: u32 = 50_000;
+        const BODY: &str = r#"{"grant_type":"client_credentials"}"#;
+        let request = format!(
+            "POST /m3ter/oauth/token HTTP/1.1\r\nHost: bench\r\nAuthorization: Basic {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{BODY}",
+            self.m3ter.basic,
+            BODY.len()
+        );
+        let requests = vec![request.into_bytes(); usize::try_from(TOKENS)?];
+        let before = process::cpu_seconds(self.id())?;
+        send_all(self.address, &requests, 4, None)?;
+        let seconds = process::cpu_seconds(self.id())? - before;
+        Ok(seconds / f64::from(TOKENS) * 1e6)
     }
 
     /// Asks how many measurements there are, and fails unless it is as many as expected.
@@ -214,6 +234,8 @@ impl Server {
 /// makes the first one.
 struct M3terAccess {
     organization: OrganizationId,
+    /// Key and secret as a header has them.
+    basic: String,
     token: String,
 }
 
@@ -241,6 +263,7 @@ impl M3terAccess {
         let issued = control.tokens().issue(&credential, TOKEN_LIFETIME, now())?;
         Ok(Self {
             organization,
+            basic: STANDARD.encode(format!("{}:{secret}", user.api_key)),
             token: issued.token.reveal().to_owned(),
         })
     }
