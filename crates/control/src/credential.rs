@@ -711,6 +711,18 @@ impl Credentials {
 }
 
 impl Credential {
+    /// How its secrets look: as its surface's original makes them.
+    pub fn secret_form(&self) -> SecretForm {
+        match (self.kind, self.surface.as_str(), self.environment) {
+            (CredentialKind::OauthClient, ..) => SecretForm::OAUTH_CLIENT_SECRET,
+            (CredentialKind::ApiKey, "wattwatchers", _) => SecretForm::WATTWATCHERS,
+            (CredentialKind::ApiKey, "fsm-navigator", Environment::Live) => SecretForm::FSM_LIVE,
+            (CredentialKind::ApiKey, "fsm-navigator", Environment::Test) => SecretForm::FSM_TEST,
+            (CredentialKind::ApiKey, "meter-web", _) => SecretForm::METER_WEB,
+            (CredentialKind::ApiKey, ..) => SecretForm::NATIVE,
+        }
+    }
+
     /// `AddressNotAllowed` unless the address is in the list or the list is empty.
     pub fn check_address(&self, address: IpAddr) -> Result<(), Fault> {
         // A dual-stack socket reports IPv4 peers as IPv6 addresses; the list means the IPv4 ones.

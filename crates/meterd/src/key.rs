@@ -3,9 +3,7 @@
 use crate::cli::{KeyCommand, KeySurface, Target};
 use crate::server::{control_path, control_settings, ensure_restored, now};
 use anyhow::{Context as _, anyhow};
-use meterd_control::{
-    Actor, Author, Control, CredentialKind, List, NewCredential, NewSecret, SecretForm,
-};
+use meterd_control::{Actor, Author, Control, List, NewCredential, NewSecret, SecretForm};
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_m3ter::create_service_user;
@@ -154,11 +152,8 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
             ..
         } => {
             let credential = control.credentials().find(*id);
-            let form = match credential.map(|credential| credential.kind) {
-                Some(CredentialKind::OauthClient) => SecretForm::OAUTH_CLIENT_SECRET,
-                Some(CredentialKind::ApiKey) | None => SecretForm::NATIVE,
-            };
-            let secret = NewSecret::Generate(form);
+            let form = credential.map(|credential| credential.secret_form());
+            let secret = NewSecret::Generate(form.unwrap_or(SecretForm::NATIVE));
             let overlap = Duration::from_secs(*overlap_seconds);
             let issued = control
                 .credentials()

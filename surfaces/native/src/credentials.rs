@@ -350,7 +350,7 @@ pub(crate) async fn rotate_credential(
     let author = author(&permit.credential, &context);
     let issued = app
         .blocking(move |app| {
-            let secret = NewSecret::Generate(SecretForm::NATIVE);
+            let secret = NewSecret::Generate(credential.secret_form());
             app.control
                 .credentials()
                 .rotate(credential.id, secret, rotation.overlap, &author)

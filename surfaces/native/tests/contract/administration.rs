@@ -1,6 +1,7 @@
 //! What administrators may do: read the server's own events, and give no more than they hold.
 
 use crate::server::Server;
+use meterd_control::{NewCredential, SecretForm};
 use meterd_testkit::client::{Answer, get, post, request};
 use serde_json::{Value, json};
 
@@ -124,4 +125,33 @@ fn an_allow_list_may_name_mapped_addresses() {
     assert_eq!(made["addresses"], json!(["127.0.0.1/32"]));
     let key = made["secret"].as_str().unwrap();
     server.send(&get("/v1/meters").key(key)).expect(200);
+}
+
+/// Also those of other surfaces, whose clients may check what they are given.
+#[test]
+fn a_new_secret_looks_as_its_surface_has_them() {
+    let server = Server::start();
+    let rotated = |new: NewCredential| {
+        let (credential, old) = server.issue(|issued| *issued = new);
+        let rotate = post(format!("/v1/credentials/{}/rotate", credential.id));
+        let answer = server.send(&rotate.key(&server.admin_key).json("{}"));
+        (
+            old,
+            answer.expect(200)["secret"].as_str().unwrap().to_owned(),
+        )
+    };
+    let (old, new) = rotated(NewCredential::oauth_client(
+        Some(server.acme),
+        "m3ter",
+        "client",
+    ));
+    assert_eq!((new.len(), new.contains('_')), (old.len(), false), "{new}");
+    let wattwatchers = NewCredential::api_key(
+        Some(server.acme),
+        "wattwatchers",
+        "device",
+        SecretForm::WATTWATCHERS,
+    );
+    let (old, new) = rotated(wattwatchers);
+    assert!(new.starts_with("key_") && new.len() == old.len(), "{new}");
 }
