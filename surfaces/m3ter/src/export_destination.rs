@@ -3,8 +3,9 @@
 use crate::access::Guarded;
 use crate::entity::{At, Entity, entity_event, paths};
 use crate::export_job::ExportHead;
+use crate::export_schedule::ExportSchedule;
 use crate::wire::text;
-use meterd_control::{Changed, Document, Resource};
+use meterd_control::{Changed, Document, Resource, Use, used_by};
 use meterd_fault::Rule;
 use meterd_http::fields::Fields;
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,9 @@ impl Document for ExportDestination {
     }
 }
 
-impl Resource for ExportDestination {}
+impl Resource for ExportDestination {
+    const USED_BY: &'static [Use] = &[used_by::<ExportSchedule>("destinationId")];
+}
 
 impl Guarded for ExportDestination {
     const WORD: &'static str = "dataexportdestination";

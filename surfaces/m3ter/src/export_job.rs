@@ -2,17 +2,19 @@
 
 use crate::access::{Access, Action, Allowed, Create, Guarded, Seen, Target};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, ListQuery, Page, View, item, page_of, paths};
+use crate::entity::{At, Entity, Filter, ListQuery, item, page_of, paths};
+use crate::export_destination::ExportDestination;
 use crate::export_usage::selection_of;
 use crate::jobs::Job;
 use crate::operational::OperationalType;
 use crate::transfer::Transfer;
 use crate::upload::Created;
-use crate::wire::{CODE, NAME, micros};
+use crate::wire::{CODE, NAME, micros, value_of};
 use axum::extract::State;
 use axum::http::Uri;
-use meterd_control::{Document, Resource};
-use meterd_fault::{Fault, JsonType, Kind, Problem, Rule};
+use axum::response::Response;
+use meterd_control::{Document, Reference, Resource, refers};
+use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::json::{Json, child};
@@ -29,6 +31,8 @@ const DOWNLOAD_WINDOW: Duration = Duration::from_hours(24);
 const URL_LIFETIME: Duration = Duration::from_mins(15);
 /// Most ids, filters, aggregations or groups of one usage export.
 const LIST_MAX: usize = 1_000;
+/// Most destinations of one export; each is a key of its schedule.
+const DESTINATIONS_MAX: usize = 100;
 
 /// A job that makes one file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,7 +131,7 @@ impl ExportRequest {
         let mut request = Self {
             // The official client cannot send these two without tricks (9, 36).
             export_file_format: format.unwrap_or(FileFormat::Csv),
-            destination_ids: read_texts(fields, "destinationIds"),
+            destination_ids: read_texts(fields, "destinationIds", DESTINATIONS_MAX),
             start_date: None,
             end_date: None,
             operational_data_types: Vec::new(),
@@ -142,11 +146,11 @@ impl ExportRequest {
                 request.operational_data_types = read_types(fields)?;
             }
             SourceType::Usage => {
-                request.meter_ids = read_texts(fields, "meterIds");
-                request.account_ids = read_texts(fields, "accountIds");
-                request.dimension_filters = read_objects(fields, "dimensionFilters");
-                request.aggregations = read_objects(fields, "aggregations");
-                request.groups = read_objects(fields, "groups");
+                request.meter_ids = read_texts(fields, "meterIds", LIST_MAX);
+                request.account_ids = read_texts(fields, "accountIds", LIST_MAX);
+                request.dimension_filters = read_items(fields, "dimensionFilters");
+                request.aggregations = read_items(fields, "aggregations");
+                request.groups = read_items(fields, "groups");
                 let refused = selection_of(&request).err().unwrap_or_default();
                 for problem in refused {
                     fields.problems().push(problem);
@@ -154,6 +158,13 @@ impl ExportRequest {
             }
         }
         Some((source?, request))
+    }
+
+    /// The destinations, which must exist.
+    pub(crate) fn destinations(&self) -> Vec<Reference> {
+        let ids = self.destination_ids.iter().enumerate();
+        ids.map(|(index, id)| refers::<ExportDestination>(format!("/destinationIds/{index}"), id))
+            .collect()
     }
 
     /// An ad-hoc export has times of its own.
@@ -182,8 +193,8 @@ impl ExportRequest {
     }
 }
 
-fn read_texts(fields: &mut Fields<'_>, name: &'static str) -> Vec<String> {
-    fields.texts(name, LIST_MAX, Ok).unwrap_or_default()
+fn read_texts(fields: &mut Fields<'_>, name: &'static str, max: usize) -> Vec<String> {
+    fields.texts(name, max, Ok).unwrap_or_default()
 }
 
 fn read_types(fields: &mut Fields<'_>) -> Option<Vec<OperationalType>> {
@@ -209,40 +220,10 @@ fn read_types(fields: &mut Fields<'_>) -> Option<Vec<OperationalType>> {
     Some(types)
 }
 
-fn read_objects(fields: &mut Fields<'_>, name: &'static str) -> Vec<Value> {
+/// The items as they were sent; what each must be is told as of a usage query.
+fn read_items(fields: &mut Fields<'_>, name: &'static str) -> Vec<Value> {
     let items = fields.array(name, LIST_MAX).unwrap_or_default();
-    let mut objects = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        if matches!(item, Json::Object(_)) {
-            objects.push(value_of(item));
-        } else {
-            let expected = JsonType::Object;
-            let pointer = child(&child("", name), &index.to_string());
-            fields
-                .problems()
-                .push(Problem::body(pointer, Rule::Type { expected }));
-        }
-    }
-    objects
-}
-
-fn value_of(json: Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Boolean(value) => value.into(),
-        // None of these members holds an amount.
-        Json::Number(text) => serde_json::from_str(&text).unwrap_or_default(),
-        Json::String(text) => text.into(),
-        Json::Array(items) => items.into_iter().map(value_of).collect(),
-        Json::Object(members) => {
-            let members = members.into_iter();
-            Value::Object(
-                members
-                    .map(|(name, value)| (name, value_of(value)))
-                    .collect(),
-            )
-        }
-    }
+    items.into_iter().map(value_of).collect()
 }
 
 /// What destinations and schedules begin with. The official client cannot send either, so that both have a default.
@@ -279,7 +260,15 @@ impl Document for ExportJob {
     }
 }
 
-impl Resource for ExportJob {}
+impl Resource for ExportJob {
+    /// Asked for when the job is; it outlives its destinations.
+    fn references(&self) -> Vec<Reference> {
+        match self.status {
+            ExportStatus::Pending => self.request.destinations(),
+            _ => Vec::new(),
+        }
+    }
+}
 
 impl Guarded for ExportJob {
     const WORD: &'static str = "dataexportjob";
@@ -360,7 +349,7 @@ pub(crate) async fn list_jobs(
     State(app): State<App>,
     seen: Seen<ExportJob>,
     uri: Uri,
-) -> Result<Reply<Page<View<ExportJob>>>, Failure> {
+) -> Result<Response, Failure> {
     let (query, created) = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
         let query = ListQuery::read::<ExportJob>(fields);
         let created = Created::read(fields);
@@ -369,7 +358,7 @@ pub(crate) async fn list_jobs(
     let page = page_of::<ExportJob>(&app, seen.access.organization, &query, |stored| {
         created.holds(stored.created_at) && seen.sees(stored.id)
     })?;
-    Ok(Reply::ok(page))
+    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
 #[derive(Debug, Serialize)]

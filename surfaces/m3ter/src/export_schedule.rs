@@ -3,11 +3,11 @@
 use crate::access::Guarded;
 use crate::app::App;
 use crate::cron::Cron;
-use crate::entity::{At, Entity, entity_event, paths};
+use crate::entity::{At, Entity, entity_event, every, paths};
 use crate::export_job::{ExportHead, ExportJob, ExportRequest, SourceType};
 use crate::operational::zone_of;
 use crate::period::TimePeriod;
-use meterd_control::{Author, Changed, Document, List, Order, Resource, Stored};
+use meterd_control::{Author, Changed, Document, List, Order, Reference, Resource, Stored};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
 use meterd_model::{OrganizationId, Timestamp};
@@ -155,12 +155,23 @@ impl Document for ExportSchedule {
         vec![("code", self.code.clone())]
     }
 
+    fn index_keys(&self) -> Vec<(&'static str, String)> {
+        let destinations = self.request.destination_ids.iter();
+        destinations
+            .map(|id| ("destinationId", id.clone()))
+            .collect()
+    }
+
     fn event_data(changed: &Changed<'_, Self>) -> Value {
         entity_event(changed)
     }
 }
 
-impl Resource for ExportSchedule {}
+impl Resource for ExportSchedule {
+    fn references(&self) -> Vec<Reference> {
+        self.request.destinations()
+    }
+}
 
 impl Guarded for ExportSchedule {
     const WORD: &'static str = "dataexportschedule";
@@ -205,7 +216,7 @@ pub(crate) fn start_due(
         ..List::default()
     };
     let store = app.control.store();
-    for stored in store.list::<ExportSchedule>(organization, &list)?.items {
+    for stored in every::<ExportSchedule>(store, organization, list, |_| true)? {
         start_if_due(app, &stored, now)?;
     }
     Ok(())

@@ -3,10 +3,9 @@
 use crate::access::Guarded;
 use crate::entity::{At, Entity, entity_event, paths};
 use crate::usage::question::{Selection, read_limit};
-use crate::wire::{NAME, word};
+use crate::wire::{NAME, value_of, word};
 use meterd_control::{Changed, Document, Resource};
 use meterd_http::fields::Fields;
-use meterd_http::json::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,21 +70,7 @@ impl Entity for SavedQuery {
         Selection::read(&mut query_fields);
         Some(Self {
             name: name?,
-            usage_query: value(query),
+            usage_query: value_of(query),
         })
-    }
-}
-
-fn value(json: Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Boolean(boolean) => Value::Bool(boolean),
-        Json::Number(text) => serde_json::from_str(&text).unwrap_or_default(),
-        Json::String(text) => Value::String(text),
-        Json::Array(items) => items.into_iter().map(value).collect(),
-        Json::Object(members) => members
-            .into_iter()
-            .map(|(name, member)| (name, value(member)))
-            .collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::access::Guarded;
 use crate::app::App;
-use crate::entity::{At, Entity, entity_event, paths};
+use crate::entity::{At, Entity, entity_event, every, paths};
 use crate::event_types::{SCHEDULED, is_known};
 use crate::operational::{each_dto, is_served, zone_of};
 use crate::wire::text;
@@ -149,7 +149,7 @@ pub(crate) fn raise_due(
         ..List::default()
     };
     let store = app.control.store();
-    for stored in store.list::<ScheduledEvent>(organization, &list)?.items {
+    for stored in every::<ScheduledEvent>(store, organization, list, |_| true)? {
         raise_due_of(app, &stored, now)?;
     }
     Ok(())

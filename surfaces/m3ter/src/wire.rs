@@ -1,13 +1,14 @@
 //! Types that the bodies of many operations share.
 
 use meterd_control::Actor;
-use meterd_fault::{JsonType, Problem, Rule};
+use meterd_fault::{JsonType, Location, Problem, Rule};
 use meterd_formula::Type;
 use meterd_http::ExactNumber;
 use meterd_http::fields::{Fields, decimal_rule};
 use meterd_http::json::{Json, child};
 use meterd_model::{Alphabet, Decimal, TextRule, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -104,7 +105,7 @@ pub(crate) fn words(
     words: &[&'static str],
 ) -> Option<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
-    let pointer = child("", name);
+    let pointer = pointer_of(fields, name);
     for (index, item) in items?.into_iter().enumerate() {
         let rule = match item {
             Json::String(word) if found.contains(&word) => Rule::Unique,
@@ -151,7 +152,7 @@ pub(crate) fn read_each<T>(
     items: Option<Vec<Json>>,
     read: impl Fn(&mut Fields<'_>) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let pointer = child("", name);
+    let pointer = pointer_of(fields, name);
     let mut values = Vec::new();
     let mut sound = true;
     for (index, item) in items?.into_iter().enumerate() {
@@ -161,6 +162,33 @@ pub(crate) fn read_each<T>(
         values.extend(read);
     }
     sound.then_some(values)
+}
+
+/// Where a member is in the body, which may have the object that it is of deep within.
+pub(crate) fn pointer_of(fields: &Fields<'_>, name: &str) -> String {
+    match fields.location(name) {
+        Location::Body(pointer) => pointer,
+        _ => child("", name),
+    }
+}
+
+/// What is kept as it was sent, and holds no amount: numbers lose what binary floating point does.
+pub(crate) fn value_of(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Boolean(value) => value.into(),
+        Json::Number(text) => serde_json::from_str(&text).unwrap_or_default(),
+        Json::String(text) => text.into(),
+        Json::Array(items) => items.into_iter().map(value_of).collect(),
+        Json::Object(members) => {
+            let members = members.into_iter();
+            Value::Object(
+                members
+                    .map(|(name, value)| (name, value_of(value)))
+                    .collect(),
+            )
+        }
+    }
 }
 
 /// An id in an answer or a document.
@@ -233,7 +261,7 @@ impl CustomValues {
             );
             return Self::default();
         }
-        let pointer = child("", name);
+        let pointer = pointer_of(fields, name);
         let problems = fields.problems();
         let mut values = BTreeMap::new();
         for (key, value) in members {

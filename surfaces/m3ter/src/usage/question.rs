@@ -6,8 +6,7 @@ use crate::wire::read_each;
 use meterd_control::{Store, Stored};
 use meterd_engine::Function;
 use meterd_fault::{Fault, Problem, Resource, Rule};
-use meterd_http::fields::{Fields, Problems, parse_uuid};
-use meterd_http::json::Json;
+use meterd_http::fields::{Fields, Problems, parse_uuid, texts_of};
 use meterd_model::{FieldName, OrganizationId, Timestamp, Window};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -132,11 +131,11 @@ impl Selection {
         let filters = fields.array("dimensionFilters", FILTERS_MAX);
         let filters = read_each(fields, "dimensionFilters", filters, |filter| {
             let field = FieldOf::read(filter);
-            let values = filter.required_array("values", VALUES_MAX);
-            let values = texts_of(filter, "values", values);
+            let values = filter.required_array("values", VALUES_MAX)?;
+            let here = filter.location("values");
             Some(DimensionFilter {
                 field: field?,
-                values: values?,
+                values: texts_of(values, &here, filter.problems(), Ok),
             })
         });
         let aggregations = fields.array("aggregations", AGGREGATIONS_MAX);
@@ -344,27 +343,9 @@ fn read_group(fields: &mut Fields<'_>) -> Option<Group> {
 
 /// Absent or empty is all. What is no id names nothing.
 fn read_ids(fields: &mut Fields<'_>, name: &'static str) -> Option<Vec<Uuid>> {
-    let items = fields.array(name, VALUES_MAX);
-    let texts = texts_of(fields, name, items)?;
+    let texts = fields.texts(name, VALUES_MAX, Ok)?;
     let mut ids: Vec<_> = texts.iter().filter_map(|text| parse_uuid(text)).collect();
     ids.sort_unstable();
     ids.dedup();
     (!texts.is_empty()).then_some(ids)
-}
-
-fn texts_of(
-    fields: &mut Fields<'_>,
-    name: &'static str,
-    items: Option<Vec<Json>>,
-) -> Option<Vec<String>> {
-    let mut texts = Vec::new();
-    for item in items? {
-        let Json::String(text) = item else {
-            let text = "must have texts only".into();
-            fields.refuse(name, Rule::Other { code: "type", text });
-            return None;
-        };
-        texts.push(text);
-    }
-    Some(texts)
 }

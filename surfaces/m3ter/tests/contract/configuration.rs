@@ -412,3 +412,70 @@ fn adjustments_are_asked_for_by_counter() {
         assert_eq!(refused(&answer), format!("Validation failed: {problem}"));
     }
 }
+
+/// What names a field goes on without it and says so, and nothing can be saved that names it.
+#[test]
+fn a_default_that_is_gone_is_missed_where_it_was_used() {
+    let world = World::start();
+    let set_defaults = |owner: Value| {
+        let version = world.get("/customfields").expect(200)["version"].clone();
+        let defaults = json!({"version": version, "account": owner});
+        world.put("/customfields", &defaults).expect(200);
+    };
+    set_defaults(json!({"rate": 2}));
+    let rated = json!({
+        "name": "Rated", "code": "rated",
+        "dataFields": [{"category": "MEASURE", "code": "bytes", "name": "Bytes"}],
+        "derivedFields": [
+            {"category": "COST", "code": "price", "name": "Price", "calculation": "bytes * account.rate"},
+            {"category": "MEASURE", "code": "twice", "name": "Twice", "calculation": "bytes * 2"},
+        ],
+    });
+    let meter = format!("/meters/{}", world.make("/meters", &rated));
+    let submit = |uid: &str| {
+        let row = json!({
+            "uid": uid, "meter": "rated", "account": "a", "ts": "2024-03-01T10:00:00Z", "measure": {"bytes": 3},
+        });
+        world.server.submit(&[row]);
+    };
+    submit("with");
+    set_defaults(json!({}));
+    submit("without");
+    let again = with(&rated, r#"{"version": 1}"#);
+    let refusal = "Validation failed: derivedFields[0].calculation: must be a calculation: character 9: \
+                   there is no `account.rate` here";
+    let said = refused(&world.put(&meter, &again));
+    assert!(said.starts_with(refusal), "{said}");
+    set_defaults(json!({"rate": 5}));
+    submit("again");
+
+    let rows = world.server.stored();
+    let derived: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let price = row["cost"].get("price").and_then(Value::as_i64);
+            (
+                row["uid"].as_str().unwrap(),
+                price,
+                row["measure"]["twice"].as_i64(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        derived,
+        [
+            ("with", Some(6), Some(6)),
+            ("without", None, Some(6)),
+            ("again", Some(15), Some(6)),
+        ]
+    );
+    let events = world
+        .get("/events?eventType=IngestValidationFailure")
+        .expect(200);
+    let events = events["data"].as_array().unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["m3terEvent"]["type"], "CalculationError");
+    assert_eq!(events[0]["m3terEvent"]["uids"], json!(["without"]));
+    let message = events[0]["m3terEvent"]["message"].as_str().unwrap();
+    assert!(message.contains("`account.rate`"), "{message}");
+}

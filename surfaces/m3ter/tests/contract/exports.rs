@@ -4,7 +4,7 @@ use crate::failures::{create_meter, fetch, row, submit};
 use crate::server::Server;
 use crate::uploads::finished;
 use meterd_surface_m3ter::tick;
-use meterd_testkit::now;
+use meterd_testkit::{now, system};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -297,4 +297,162 @@ fn a_schedule_starts_its_export_once_each_time() {
     }
     let answer = server.refused(400, "POST", path, Some(&json!({"sourceType": "USAGE"})));
     assert!(answer.contains("timePeriod"), "{answer}");
+}
+
+#[test]
+fn a_file_can_be_downloaded_for_a_day() {
+    let server = Server::start();
+    // The job of a schedule that came due some time ago.
+    let job_of = |code: &str, ago: Duration| {
+        let schedule = server.post(
+            "/dataexports/schedules",
+            &json!({"code": code, "sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"]}),
+        );
+        let id = schedule["id"].as_str().unwrap();
+        let at = now().saturating_sub(ago);
+        let mark = at.saturating_sub(Duration::from_hours(25)).micros();
+        let marked = server.control.store().write(&system(), |writes| {
+            writes.set_mark(server.acme.id, &format!("m3ter/export-schedule/{id}"), mark)
+        });
+        marked.unwrap();
+        tick(&server.app, at).unwrap();
+        let jobs = server.get(&format!("/dataexports/jobs?scheduleId={id}"));
+        let id = jobs["data"][0]["id"].as_str().unwrap().to_owned();
+        let path = format!("/dataexports/jobs/{id}");
+        finished(&server, &path, &["SUCCEEDED"])
+    };
+    let old = job_of("old", Duration::from_hours(24));
+    let id = old["id"].as_str().unwrap();
+    assert_eq!(
+        server.refused(
+            400,
+            "GET",
+            &format!("/dataexports/jobs/{id}/getdownloadurl"),
+            None
+        ),
+        "The export job cannot change from SUCCEEDED more than 24 hours ago to downloaded"
+    );
+    let young = job_of("young", Duration::from_mins(24 * 60 - 5));
+    assert!(download(&server, &young).starts_with("operationalDataType\n"));
+}
+
+#[test]
+fn a_job_that_fails_is_an_event() {
+    let server = Server::start();
+    let meter = create_meter(&server);
+    // More hours than one answer has.
+    let job = export(
+        &server,
+        &json!({
+            "sourceType": "USAGE", "groups": [{"groupType": "TIME", "frequency": "HOUR"}],
+            "startDate": "1970-01-01", "endDate": "2020-01-01",
+            "aggregations": [{"meterId": meter["id"], "fieldCode": "bytes", "fieldType": "MEASURE", "function": "SUM"}],
+        }),
+    );
+    assert_eq!(job["status"], "FAILED");
+    let id = job["id"].as_str().unwrap();
+    let events = server.get("/events?eventType=DataExportJobFailure");
+    let events = events["data"].as_array().unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["eventName"], "dataexport.job.failure");
+    assert_eq!(
+        events[0]["m3terEvent"],
+        json!({"jobId": id, "reason": "The answer would need more than 100000 rows or groups"})
+    );
+    let path = format!("/dataexports/jobs/{id}/getdownloadurl");
+    assert_eq!(
+        server.refused(400, "GET", &path, None),
+        "The export job cannot change from FAILED to downloaded"
+    );
+}
+
+#[test]
+fn exports_go_to_destinations_that_exist() {
+    let server = Server::start();
+    let destination = server.post(
+        "/dataexports/destinations",
+        &json!({"code": "d", "bucketName": "bucket", "iamRoleArn": "arn:aws:iam::123456789012:role/x"}),
+    );
+    let known = destination["id"].as_str().unwrap();
+    let unknown = "0193a5c2-7c1e-7d3a-9f10-3b6f0f2f9d11";
+    let request = |ids: Value| json!({"code": "s", "sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"], "destinationIds": ids});
+    for path in ["/dataexports/adhoc", "/dataexports/schedules"] {
+        for (ids, problem) in [
+            (
+                json!([unknown]),
+                "destinationIds[0]: must name an existing export destination",
+            ),
+            (
+                json!([known, "d"]),
+                "destinationIds[1]: must name an existing export destination",
+            ),
+            (json!([known, 7]), "destinationIds[1]: must be a string"),
+        ] {
+            assert_eq!(
+                server.refused(400, "POST", path, Some(&request(ids))),
+                format!("Validation failed: {problem}")
+            );
+        }
+    }
+    assert_eq!(server.get("/dataexports/jobs"), json!({"data": []}));
+    let job = export(&server, &request(json!([known])));
+    assert_eq!(job["status"], "SUCCEEDED");
+    let schedule = server.post("/dataexports/schedules", &request(json!([known])));
+    let schedule = format!(
+        "/dataexports/schedules/{}",
+        schedule["id"].as_str().unwrap()
+    );
+    let mut change = request(json!([known, unknown]));
+    change["version"] = json!(1);
+    assert_eq!(
+        server.refused(400, "PUT", &schedule, Some(&change)),
+        "Validation failed: destinationIds[1]: must name an existing export destination"
+    );
+    let item = format!("/dataexports/destinations/{known}");
+    assert_eq!(
+        server.refused(400, "DELETE", &item, None),
+        "Export destination d is in use by export schedule 's'"
+    );
+    server.delete(&schedule);
+    // A job is what was, and goes without.
+    server.delete(&item);
+    server.get(&format!(
+        "/dataexports/jobs/{}",
+        job["id"].as_str().unwrap()
+    ));
+}
+
+#[test]
+fn problems_are_told_with_their_place() {
+    let server = Server::start();
+    let wrong = json!({
+        "aggregations": [7, {"meterId": "m", "fieldCode": "f", "fieldType": "MEASURE", "function": "AVERAGE"}],
+        "dimensionFilters": [{"meterId": "m", "fieldCode": "f", "values": ["a", 7]}],
+        "meterIds": ["m", null],
+    });
+    let told = |prefix: &str| {
+        [
+            "meterIds[1]: must be a string",
+            "dimensionFilters[0].values[1]: must be a string",
+            "aggregations[0]: must be an object",
+            "aggregations[1].function: must be one of SUM, MIN, MAX, COUNT, LATEST, MEAN, UNIQUE",
+        ]
+        .map(|problem| format!("{prefix}{problem}"))
+        .join("; ")
+    };
+    let mut export = wrong.clone();
+    export["sourceType"] = json!("USAGE");
+    for (path, body, prefix) in [
+        (
+            "/usage/savedqueries",
+            json!({"name": "x", "usageQuery": wrong}),
+            "usageQuery.",
+        ),
+        ("/dataexports/adhoc", export, ""),
+    ] {
+        assert_eq!(
+            server.refused(400, "POST", path, Some(&body)),
+            format!("Validation failed: {}", told(prefix))
+        );
+    }
 }
