@@ -44,6 +44,17 @@ impl Owner {
         Self::Contract,
     ];
 
+    /// Whose custom fields an entity has, by the word of events for it.
+    pub(crate) fn of_entity(word: &str) -> Option<Self> {
+        let named = |owner: &Self| owner.word().eq_ignore_ascii_case(word);
+        match word {
+            "organizationconfig" => Some(Self::Organization),
+            // An organization's custom fields are in its configuration.
+            "organization" => None,
+            _ => Self::ALL.into_iter().find(named),
+        }
+    }
+
     /// Its member of the document, and its name in calculations.
     pub(crate) fn word(self) -> &'static str {
         match self {

@@ -3,9 +3,13 @@
 use crate::access::Access;
 use crate::access::{Action, Target};
 use crate::app::App;
+use crate::custom_fields::{CustomFields, Owner};
 use crate::scheduled_event::ScheduledEvent;
+use crate::singleton::current;
+use crate::wire::{CustomValue, CustomValues};
 use axum::extract::State;
 use axum::http::Uri;
+use axum::response::Response;
 use meterd_control::List;
 use meterd_fault::{Fault, Rule};
 use meterd_formula::Type;
@@ -65,6 +69,8 @@ const SINGLE: [&str; 7] = [
 ];
 /// What the names of scheduled events begin with.
 pub(crate) const SCHEDULED: &str = "scheduled.";
+/// Before the name of a custom field, within a side of an event.
+pub(crate) const CUSTOM: &str = "customFields.";
 /// Scheduled events that the list of types names.
 const SCHEDULED_MAX: usize = 1_000;
 
@@ -81,6 +87,13 @@ pub(crate) enum Word {
 }
 
 impl Word {
+    fn of(default: &CustomValue) -> Self {
+        match default {
+            CustomValue::Text(_) => Self::String,
+            CustomValue::Number(_) => Self::Double,
+        }
+    }
+
     /// What a calculation takes it for; it cannot look into maps and arrays.
     pub(crate) fn holds(self) -> Option<Type> {
         match self {
@@ -272,8 +285,9 @@ fn changed_entity(name: &str) -> Option<(&str, &str)> {
     (entities.contains(&entity) && CHANGES.contains(&change)).then_some((entity, change))
 }
 
-/// What can be read of an event: paths such as `new.code`, and what they hold. None for an unknown name.
-pub(crate) fn fields_of(name: &str) -> Option<Vec<(String, Word)>> {
+/// What can be read of an event: paths such as `new.code`, and what they hold. Of custom fields it is those that the
+/// organization has a default for. None for an unknown name.
+pub(crate) fn fields_of(name: &str, custom: &CustomFields) -> Option<Vec<(String, Word)>> {
     let plain = |members: Members| {
         let paths = members.iter();
         Some(
@@ -288,23 +302,40 @@ pub(crate) fn fields_of(name: &str) -> Option<Vec<(String, Word)>> {
         _ if SINGLE.contains(&name) => return plain(&[]),
         _ => {}
     }
+    let defaults = defaults_of(name, custom);
     if let Some(scheduled) = name.strip_prefix(SCHEDULED) {
         let (entity, _) = scheduled.split_once('.')?;
-        return Some(sides(entity, &["new"]));
+        return Some(sides(entity, &["new"], defaults));
     }
     let (entity, change) = changed_entity(name)?;
     Some(match change {
-        "created" => sides(entity, &["new"]),
-        "deleted" => sides(entity, &["old"]),
-        _ => sides(entity, &["new", "old"]),
+        "created" => sides(entity, &["new"], defaults),
+        "deleted" => sides(entity, &["old"], defaults),
+        _ => sides(entity, &["new", "old"], defaults),
     })
 }
 
-fn sides(entity: &str, sides: &[&str]) -> Vec<(String, Word)> {
+/// The defaults of the custom fields that the entity of an event has.
+pub(crate) fn defaults_of<'c>(name: &str, custom: &'c CustomFields) -> &'c CustomValues {
+    static NONE: CustomValues = CustomValues::NONE;
+    let entity = match name.strip_prefix(SCHEDULED) {
+        Some(scheduled) => scheduled.split_once('.').map(|(entity, _)| entity),
+        None => changed_entity(name).map(|(entity, _)| entity),
+    };
+    let owner = entity.and_then(Owner::of_entity);
+    owner.map_or(&NONE, |owner| custom.defaults(owner))
+}
+
+fn sides(entity: &str, sides: &[&str], defaults: &CustomValues) -> Vec<(String, Word)> {
     let own = ENTITIES.iter().find(|(name, _)| *name == entity);
     let own = own.map_or(&[][..], |(_, members)| *members);
+    let members = BASE.iter().chain(own);
+    let members = members.map(|(name, word)| ((*name).to_owned(), *word));
+    let custom = defaults.iter();
+    let custom = custom.map(|(name, default)| (format!("{CUSTOM}{name}"), Word::of(default)));
+    let members: Vec<_> = members.chain(custom).collect();
     let paths = sides.iter().flat_map(|side| {
-        let members = BASE.iter().chain(own);
+        let members = members.iter();
         members.map(move |(path, word)| (format!("{side}.{path}"), *word))
     });
     paths.collect()
@@ -319,7 +350,7 @@ pub(crate) struct Types {
 pub(crate) async fn list_types(
     State(app): State<App>,
     access: Access,
-) -> Result<Reply<Types>, Failure> {
+) -> Result<Response, Failure> {
     permit(&access)?;
     let changes = |group: &'static str, entities: &'static [&'static str]| {
         entities.iter().flat_map(move |entity| {
@@ -332,7 +363,7 @@ pub(crate) async fn list_types(
         .chain(SINGLE.map(str::to_owned))
         .collect();
     events.extend(scheduled(&app, access.organization)?);
-    Ok(Reply::ok(Types { events }))
+    Ok(Reply::ok(Types { events }).within(app.settings.response_max_bytes)?)
 }
 
 fn scheduled(app: &App, organization: OrganizationId) -> Result<Vec<String>, Fault> {
@@ -357,13 +388,18 @@ pub(crate) struct EventFields {
 }
 
 /// `GET /events/fields`: of one event, or of all whose fields are known.
-pub(crate) async fn list_fields(access: Access, uri: Uri) -> Result<Reply<EventFields>, Failure> {
+pub(crate) async fn list_fields(
+    State(app): State<App>,
+    access: Access,
+    uri: Uri,
+) -> Result<Response, Failure> {
     permit(&access)?;
+    let custom: CustomFields = current(app.control.store(), access.organization)?;
     let events = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
         let Some(name) = fields.string("eventName") else {
-            return Some(all_fields());
+            return Some(all_fields(&custom));
         };
-        let found = fields_of(&name);
+        let found = fields_of(&name, &custom);
         if found.is_none() {
             let text = "must be one of the names that events/types lists";
             fields.refuse(
@@ -376,10 +412,10 @@ pub(crate) async fn list_fields(access: Access, uri: Uri) -> Result<Reply<EventF
         }
         Some(FieldsByName::from([(name, found?.into_iter().collect())]))
     })?;
-    Ok(Reply::ok(EventFields { events }))
+    Ok(Reply::ok(EventFields { events }).within(app.settings.response_max_bytes)?)
 }
 
-fn all_fields() -> FieldsByName {
+fn all_fields(custom: &CustomFields) -> FieldsByName {
     let changes = ENTITIES.iter().flat_map(|(entity, _)| {
         let group = if BILLING.contains(entity) {
             "billing"
@@ -390,7 +426,7 @@ fn all_fields() -> FieldsByName {
     });
     let names = changes.chain(SINGLE.map(str::to_owned));
     let fields = names.filter_map(|name| {
-        let fields = fields_of(&name)?.into_iter().collect();
+        let fields = fields_of(&name, custom)?.into_iter().collect();
         Some((name, fields))
     });
     fields.collect()
@@ -429,7 +465,7 @@ mod tests {
             "notification.x",
         ] {
             assert!(
-                !is_known(unknown) && fields_of(unknown).is_none(),
+                !is_known(unknown) && fields_of(unknown, &CustomFields::default()).is_none(),
                 "{unknown}"
             );
         }
@@ -438,7 +474,9 @@ mod tests {
     #[test]
     fn an_update_has_both_sides() {
         let paths = |name| {
-            let fields = fields_of(name).unwrap().into_iter();
+            let fields = fields_of(name, &CustomFields::default())
+                .unwrap()
+                .into_iter();
             fields.map(|(path, _)| path).collect::<Vec<_>>()
         };
         let created = paths("configuration.product.created");

@@ -2,10 +2,12 @@
 
 use crate::access::{Access, Action, Guarded, Target};
 use crate::app::App;
+use crate::custom_fields::CustomFields;
 use crate::entity::{At, Entity, Filter, entity_event, paths};
 use crate::event::{PREFIX, find_event};
-use crate::event_types::{fields_of, is_known};
-use crate::wire::text;
+use crate::event_types::{CUSTOM, defaults_of, fields_of, is_known};
+use crate::singleton::current;
+use crate::wire::{CustomValue, CustomValues, text};
 use axum::extract::State;
 use meterd_control::{Admission, Changed, Document, List, Resource, Store, Stored};
 use meterd_fault::{Fault, Kind, Problem, Rule};
@@ -55,15 +57,16 @@ impl Notification {
 pub(crate) fn firing<'n>(
     notifications: &'n [Arc<Stored<Notification>>],
     event: &Value,
+    custom: &CustomFields,
 ) -> impl Iterator<Item = &'n Stored<Notification>> {
-    let fires = move |notification: &Notification| {
+    let fires = |notification: &Notification| {
         if notification.always_fire_event {
             return true;
         }
         let Some(calculation) = &notification.calculation else {
             return false;
         };
-        let outcome = EventRule::parse(calculation, &notification.event_name)
+        let outcome = EventRule::parse(calculation, &notification.event_name, custom)
             .and_then(|rule| rule.evaluate(event));
         outcome.unwrap_or_else(|reason| {
             tracing::debug!(
@@ -85,16 +88,20 @@ pub(crate) fn firing<'n>(
 
 /// A calculation over an event: true where it shall fire.
 #[derive(Debug)]
-struct EventRule {
+struct EventRule<'c> {
     calculation: Calculation,
     paths: Vec<String>,
+    /// Of the custom fields that the event's entity has.
+    defaults: &'c CustomValues,
 }
 
-impl EventRule {
+impl<'c> EventRule<'c> {
     /// The error is a clause, such as `character 7: …`.
-    fn parse(text: &str, event_name: &str) -> Result<Self, String> {
+    fn parse(text: &str, event_name: &str, custom: &'c CustomFields) -> Result<Self, String> {
         let formula = Formula::parse(text).map_err(|error| error.to_string())?;
-        let fields = fields_of(event_name).unwrap_or_default().into_iter();
+        let fields = fields_of(event_name, custom)
+            .unwrap_or_default()
+            .into_iter();
         let variables: Vec<_> = fields
             .filter_map(|(name, word)| {
                 let holds = word.holds()?;
@@ -109,6 +116,7 @@ impl EventRule {
         Ok(Self {
             calculation,
             paths: paths.collect(),
+            defaults: defaults_of(event_name, custom),
         })
     }
 
@@ -117,7 +125,7 @@ impl EventRule {
         let mut row = vec![Term::Null; self.paths.len()];
         for place in self.calculation.places() {
             if let (Some(term), Some(path)) = (row.get_mut(place), self.paths.get(place)) {
-                *term = value_at(event, path).map_or(Term::Null, term_of);
+                *term = self.term(event, path);
             }
         }
         match self.calculation.evaluate(&row) {
@@ -126,16 +134,30 @@ impl EventRule {
             Err(error) => Err(error.to_string()),
         }
     }
-}
 
-/// `new.code` is the member `code` of the entity after the change.
-fn value_at<'v>(event: &'v Value, path: &str) -> Option<&'v Value> {
-    let (side, member) = match path.split_once('.') {
-        Some(("new", member)) => (event.get("eventData")?.get("newDto")?, member),
-        Some(("old", member)) => (event.get("eventData")?.get("oldDto")?, member),
-        _ => (event, path),
-    };
-    side.get(member)
+    /// `new.code` is the member `code` of the entity after the change. A custom field that an entity does not have is
+    /// the default.
+    fn term<'v>(&'v self, event: &'v Value, path: &str) -> Term<'v> {
+        let sides = event.get("eventData");
+        let (side, member) = match path.split_once('.') {
+            Some(("new", member)) => (sides.and_then(|sides| sides.get("newDto")), member),
+            Some(("old", member)) => (sides.and_then(|sides| sides.get("oldDto")), member),
+            _ => (Some(event), path),
+        };
+        let Some(side) = side else {
+            return Term::Null;
+        };
+        let Some(name) = member.strip_prefix(CUSTOM) else {
+            return side.get(member).map_or(Term::Null, term_of);
+        };
+        let own = side.get("customFields").and_then(|own| own.get(name));
+        match (own, self.defaults.get(name)) {
+            (Some(own), _) => term_of(own),
+            (None, Some(CustomValue::Text(text))) => Term::Text(text),
+            (None, Some(CustomValue::Number(number))) => Term::Number(*number),
+            (None, None) => Term::Null,
+        }
+    }
 }
 
 fn term_of(value: &Value) -> Term<'_> {
@@ -207,7 +229,7 @@ impl Entity for Notification {
         },
     ];
 
-    fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>, at: &At<'_, Self>) -> Option<Self> {
         let name = fields.required_checked("name", text(1, 200));
         let description = fields.required_checked("description", text(1, 1_000));
         let code = fields.required_checked("code", text(1, 200));
@@ -217,11 +239,14 @@ impl Entity for Notification {
         let calculation = fields.checked_string("calculation", text(0, CALCULATION_CHARS_MAX));
         let calculation = calculation.filter(|text| !text.trim().is_empty());
         let event_name = event_name?;
+        // The kind is known to the store, so that looking it up cannot fail.
+        let custom: CustomFields =
+            current(at.app.control.store(), at.organization).unwrap_or_default();
         if !is_known(&event_name) {
             let text = "must be one of the names that events/types lists";
             fields.refuse("eventName", other("event_name", text));
         } else if let Some(text) = &calculation
-            && let Err(reason) = EventRule::parse(text, &event_name)
+            && let Err(reason) = EventRule::parse(text, &event_name, &custom)
         {
             let text = format!("must be a calculation: {reason}");
             fields.refuse("calculation", other("calculation", text));
@@ -338,7 +363,8 @@ fn try_out(
             meterd_fault::quote(name)
         )));
     }
-    let rule = match EventRule::parse(&trial.calculation, name) {
+    let custom: CustomFields = current(app.control.store(), organization)?;
+    let rule = match EventRule::parse(&trial.calculation, name, &custom) {
         Ok(rule) => rule,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -363,7 +389,8 @@ mod tests {
             "oldDto": {"code": "a", "version": 1},
         }});
         let outcome = |text| {
-            let rule = EventRule::parse(text, "configuration.account.updated")?;
+            let custom = CustomFields::default();
+            let rule = EventRule::parse(text, "configuration.account.updated", &custom)?;
             rule.evaluate(&event)
         };
         assert_eq!(outcome("new.code != old.code"), Ok(Some(true)));

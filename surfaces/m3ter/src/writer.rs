@@ -1,8 +1,10 @@
 //! Every write of this surface, so that what follows from a change happens in the same transaction: its notifications.
 
+use crate::custom_fields::CustomFields;
 use crate::entity::Entity;
 use crate::event::{PREFIX, data_of};
 use crate::notification::{Notification, firing};
+use crate::singleton::current;
 use meterd_control::{Changed, NewEvent, Stored, Writes};
 use meterd_fault::Fault;
 use meterd_model::OrganizationId;
@@ -104,9 +106,10 @@ impl<'a, 't> Writer<'a, 't> {
         if active.is_empty() {
             return Ok(());
         }
+        let custom: CustomFields = current(store, self.organization)?;
         let data = data();
         let event = data.get("m3terEvent").cloned().unwrap_or_default();
-        for notification in firing(&active, &event) {
+        for notification in firing(&active, &event, &custom) {
             let code = &notification.document.code;
             let mut fired = json!({
                 "m3terEvent": {

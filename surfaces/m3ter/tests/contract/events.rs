@@ -6,7 +6,7 @@ use meterd_surface_m3ter::tick;
 use meterd_testkit::client::get;
 use meterd_testkit::now;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn account(server: &Server, code: &str) -> Value {
     let body = json!({"name": code, "code": code, "emailAddress": "a@example.com"});
@@ -309,4 +309,101 @@ fn a_scheduled_event_comes_once_also_over_a_restart() {
     );
     refused(&json!({"name": "x", "entity": "thing", "field": "name", "offset": 1}));
     refused(&json!({"name": "review", "entity": "account", "field": "dtCreated", "offset": 1}));
+}
+
+/// Custom fields are known where the organization has a default for them, which counts where an entity has none.
+#[test]
+fn a_notification_reads_custom_fields() {
+    let server = Server::start();
+    let set_defaults = |account: Value| {
+        let version = server.get("/customfields")["version"].clone();
+        let defaults = json!({"version": version, "account": account, "product": {"size": 1}});
+        server.put("/customfields", &defaults);
+    };
+    let calculation =
+        "new.customFields.tier == \"gold\" AND new.customFields.seats > old.customFields.seats";
+    let body = notification("more", Some(calculation));
+    let said = server.refused(400, "POST", "/notifications/configurations", Some(&body));
+    assert!(
+        said.starts_with(
+            "Validation failed: calculation: must be a calculation: character 1: there is no `new.customFields.tier` here"
+        ),
+        "{said}"
+    );
+    set_defaults(json!({"tier": "gold", "seats": 2.5}));
+    server.post("/notifications/configurations", &body);
+    let fields = server.get("/events/fields?eventName=configuration.account.updated");
+    let fields = &fields["events"]["configuration.account.updated"];
+    assert_eq!(
+        [
+            &fields["new.customFields.tier"],
+            &fields["old.customFields.seats"],
+            &fields["new.customFields.size"]
+        ],
+        [&json!("string"), &json!("double"), &Value::Null]
+    );
+
+    let mut account = account(&server, "one");
+    let path = format!("/accounts/{}", text(&account["id"]));
+    let fired = || {
+        server.get("/events?notificationCode=more")["data"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let mut change = |custom: Value| {
+        account["customFields"] = custom;
+        account = server.put(&path, &account);
+        fired()
+    };
+    // The default's 2.5 seats, then more, then fewer.
+    assert_eq!(change(json!({"note": "x"})), 0);
+    assert_eq!(change(json!({"seats": 3})), 1);
+    assert_eq!(change(json!({"seats": 2})), 1);
+    // Of another tier; one whose seats are no number has no result.
+    assert_eq!(change(json!({"seats": 9, "tier": "free"})), 1);
+    assert_eq!(change(json!({"seats": "many"})), 1);
+    assert_eq!(change(json!({})), 1);
+    assert_eq!(change(json!({"seats": 2.75})), 2);
+
+    let evaluate = json!({
+        "eventName": "configuration.account.updated", "calculation": "old.customFields.tier != new.customFields.tier",
+    });
+    let tried = |body: &Value| server.post("/notifications/evaluate", body)["success"].clone();
+    assert_eq!(tried(&evaluate), true);
+    // Without its default a field is unknown; the change goes through, and nothing fires.
+    set_defaults(json!({"seats": 1}));
+    assert_eq!(tried(&evaluate), false);
+    assert_eq!(change(json!({"seats": 100})), 2);
+}
+
+/// What an event costs that a hundred notifications look at. Run by hand, in release:
+/// `cargo test --release -p meterd-surface-m3ter --test contract -- --ignored --nocapture hundred_notifications`
+#[test]
+#[ignore = "prints a figure and checks nothing"]
+fn what_a_hundred_notifications_cost() {
+    const CHANGES: u32 = 200;
+    let server = Server::start();
+    let mut product = server.post("/products", &json!({"name": "P", "code": "p"}));
+    let path = format!("/products/{}", text(&product["id"]));
+    for configured in [0, 100] {
+        for number in 0..configured {
+            let mut body = notification(
+                &format!("n{number}"),
+                Some(&format!(
+                    "new.version % 1000 == {number} AND new.name != old.name OR isnull(new.code, \"\") == \"x\""
+                )),
+            );
+            body["eventName"] = json!("configuration.product.updated");
+            server.post("/notifications/configurations", &body);
+        }
+        let started = Instant::now();
+        for _ in 0..CHANGES {
+            product = server.put(&path, &product);
+        }
+        println!(
+            "{configured} notifications: {:?} a change",
+            started.elapsed() / CHANGES
+        );
+    }
 }
