@@ -9,6 +9,7 @@ use crate::entity::{Page, read_page};
 use crate::wire::millis;
 use axum::extract::State;
 use axum::http::Uri;
+use axum::response::Response;
 use meterd_control::{Cursor, EVENT_PAGE_MAX, Event, EventFilter};
 use meterd_fault::{Fault, Kind, Resource, Rule};
 use meterd_http::body::read_query;
@@ -173,12 +174,12 @@ pub(crate) async fn list_events(
     State(app): State<App>,
     seen: Seen<AnyEvent>,
     uri: Uri,
-) -> Result<Reply<Page<EventView>>, Failure> {
+) -> Result<Response, Failure> {
     let question = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
         Some(Question::read(fields))
     })?;
     let page = app.blocking(move |app| question.page(app, &seen)).await?;
-    Ok(Reply::ok(page))
+    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
 /// What a list of events is narrowed by.

@@ -4,11 +4,12 @@ use crate::access::{Allowed, Delete, Guarded, Retrieve, Update};
 use crate::app::App;
 use crate::entity::{At, Entity, ListQuery, Page, View, item, paths};
 use crate::grant::Grant;
-use crate::policy::{NAME_100, PermissionPolicy, policies_of};
+use crate::policy::{NAME_100, policies_of};
 use crate::rules::{PRINCIPAL_GROUPS, carrying};
 use crate::wire::{CODE, text};
 use axum::extract::State;
 use axum::http::Uri;
+use axum::response::Response;
 use meterd_control::{Document, List, Resource, Use, used_by};
 use meterd_fault::{Fault, Kind, Location, Problem, Rule};
 use meterd_http::fields::{Fields, Form, parse_uuid, text_rule};
@@ -275,7 +276,7 @@ pub(crate) async fn list_contents(
     params: Params,
     Allowed { access, .. }: Allowed<Retrieve, ResourceGroup>,
     uri: Uri,
-) -> Result<Reply<Page<View<GroupMember>>>, Failure> {
+) -> Result<Response, Failure> {
     let organization = access.organization;
     let group = item::<ResourceGroup>(&app, organization, &params)?;
     let query = ListQuery::of_page(&uri, ResourceGroup::PAGE_MAX)?;
@@ -288,14 +289,13 @@ pub(crate) async fn list_contents(
         .control
         .store()
         .list::<GroupMember>(organization, &list)?;
-    Ok(Reply::ok(Page {
-        data: members
-            .items
-            .iter()
-            .map(|member| View::of(member))
-            .collect(),
-        next_token: members.next.map(|cursor| cursor.to_string()),
-    }))
+    let next_token = members.next.map(|cursor| cursor.to_string());
+    let members = members.items.iter();
+    let page = Page {
+        data: members.map(|member| View::of(member)).collect(),
+        next_token,
+    };
+    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
 pub(crate) async fn list_permissions(
@@ -303,14 +303,10 @@ pub(crate) async fn list_permissions(
     params: Params,
     Allowed { access, .. }: Allowed<Retrieve, ResourceGroup>,
     uri: Uri,
-) -> Result<Reply<Page<View<PermissionPolicy>>>, Failure> {
+) -> Result<Response, Failure> {
     let organization = access.organization;
     let group = item::<ResourceGroup>(&app, organization, &params)?;
     let query = ListQuery::of_page(&uri, ResourceGroup::PAGE_MAX)?;
-    Ok(Reply::ok(policies_of(
-        &app,
-        organization,
-        group.id,
-        &query,
-    )?))
+    let page = policies_of(&app, organization, group.id, &query)?;
+    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }

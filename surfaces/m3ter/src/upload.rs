@@ -2,12 +2,13 @@
 
 use crate::access::{Access, Action, Guarded, Target};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, ListQuery, Page, View, item, page_of, paths};
+use crate::entity::{At, Entity, Filter, ListQuery, View, item, page_of, paths};
 use crate::jobs::Job;
 use crate::transfer::Transfer;
 use crate::wire::{millis, text};
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
+use axum::response::Response;
 use meterd_control::{Author, Document, NewFile, Resource, Stored};
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
@@ -313,7 +314,7 @@ pub(crate) async fn list_jobs(
     State(app): State<App>,
     access: Access,
     uri: Uri,
-) -> Result<Reply<Page<View<UploadJob>>>, Failure> {
+) -> Result<Response, Failure> {
     permit(&access, None)?;
     let (query, created) = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
         let query = ListQuery::read::<UploadJob>(fields);
@@ -323,7 +324,7 @@ pub(crate) async fn list_jobs(
     let page = page_of::<UploadJob>(&app, access.organization, &query, |stored| {
         created.holds(stored.created_at)
     })?;
-    Ok(Reply::ok(page))
+    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
 /// `GET /fileuploads/measurements/jobs/{id}/original`

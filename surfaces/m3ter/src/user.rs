@@ -3,13 +3,14 @@
 use crate::access::{Access, Action, Allowed, Guarded, Retrieve, Target, Update};
 use crate::app::App;
 use crate::entity::{At, Entity, Filter, ListQuery, Page, View, item, paths};
-use crate::policy::{PermissionPolicy, policies_of};
+use crate::policy::policies_of;
 use crate::resource_group::{GroupMember, ResourceGroup, TargetType};
 use crate::service_user::ServiceUser;
 use crate::statement::Statement;
 use crate::wire::{actor_name, micros};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
+use axum::response::Response;
 use meterd_control::{Document, List, Organization, Resource, Stored};
 use meterd_fault::Fault;
 use meterd_http::fields::Fields;
@@ -150,11 +151,11 @@ pub(crate) async fn list_user_permissions(
     params: Params,
     Allowed { access, .. }: Allowed<Retrieve, User>,
     uri: Uri,
-) -> Result<Reply<Merged<PermissionPolicy>>, Failure> {
+) -> Result<Response, Failure> {
     let user = item::<User>(&app, access.organization, &params)?;
     let query = ListQuery::of_page(&uri, User::PAGE_MAX)?;
     let page = policies_of(&app, access.organization, user.id, &query)?;
-    Ok(Reply::ok(Merged::of(page)))
+    Ok(Reply::ok(Merged::of(page)).within(app.settings.response_max_bytes)?)
 }
 
 pub(crate) async fn list_user_groups(
@@ -162,11 +163,11 @@ pub(crate) async fn list_user_groups(
     params: Params,
     Allowed { access, .. }: Allowed<Retrieve, User>,
     uri: Uri,
-) -> Result<Reply<Merged<ResourceGroup>>, Failure> {
+) -> Result<Response, Failure> {
     let user = item::<User>(&app, access.organization, &params)?;
     let query = ListQuery::of_page(&uri, User::PAGE_MAX)?;
     let page = groups_of(&app, access.organization, user.id, &query)?;
-    Ok(Reply::ok(Merged::of(page)))
+    Ok(Reply::ok(Merged::of(page)).within(app.settings.response_max_bytes)?)
 }
 
 fn groups_of(

@@ -2,8 +2,9 @@
 
 use crate::server::{GRANT, Options, Server, message, token_request};
 use meterd_surface_m3ter::M3terLimits;
-use meterd_testkit::client::{Answer, get};
-use serde_json::json;
+use meterd_testkit::client::{Answer, get, post};
+use serde_json::{Value, json};
+use std::time::Duration;
 
 fn limited(change: impl FnOnce(&mut M3terLimits)) -> Server {
     let mut options = Options::default();
@@ -79,4 +80,110 @@ fn limits_can_be_taken_away() {
     for _ in 0..20 {
         assert_eq!(server.get("/products"), json!({"data": []}));
     }
+}
+
+/// Ten at once, and then one each second (6.2).
+#[test]
+fn usage_queries_have_a_measure_of_their_own() {
+    let server = limited(|_| {});
+    let query = json!({"startDate": "2024-01-01", "endDate": "2024-02-01"});
+    let ask = || server.ask("POST", "/usage/query", Some(&query));
+    // The requests may fall into several seconds, but not into twenty.
+    let asked: Vec<_> = (0..30).map(|_| ask()).collect();
+    let (answered, refused): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|answer| answer.status == 200);
+    assert!(answered.len() >= 10, "{}", answered.len());
+    assert!(!refused.is_empty());
+    for answer in refused {
+        assert_told_to_wait(answer);
+    }
+    // The other organization has its own, and configuration is not counted with them.
+    let path = server.rival.path("/usage/query");
+    let rival = post(path).key(&server.rival.admin.token);
+    let answer = server.send(&rival.json(query.to_string()));
+    assert_eq!(answer.status, 200);
+    server.get("/products");
+    // Whoever waits as told is answered.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(ask().status, 200);
+}
+
+/// Also those that are asked for by POST, or answer a single entity beside the page (7.2, 413).
+#[test]
+fn every_list_has_a_bound_and_can_be_narrowed() {
+    const ITEMS: usize = 12;
+    let mut options = Options::default();
+    options.settings.response_max_bytes = 2_000;
+    let server = Server::start_with(options);
+    let make = |path: &str, body: &Value| {
+        let made = server.post(path, body);
+        made["id"].as_str().unwrap().to_owned()
+    };
+    let user = server.user("jane@example.com");
+    let account = json!({"name": "A", "code": "a", "emailAddress": "a@example.com"});
+    let account = make("/accounts", &account);
+    let counter = make("/counters", &json!({"name": "C", "unit": "seat"}));
+    let group = make("/resourcegroups/user", &json!({"name": "all"}));
+    let statement = json!({"effect": "allow", "action": ["all"], "resource": ["config:meter"]});
+    for number in 0..ITEMS {
+        let policy = make(
+            "/permissionpolicies",
+            &json!({"name": number.to_string(), "permissionPolicy": [statement]}),
+        );
+        let policy = format!("/permissionpolicies/{policy}");
+        server.post(
+            &format!("{policy}/addtouser"),
+            &json!({"principalId": user}),
+        );
+        server.post(
+            &format!("{policy}/addtousergroup"),
+            &json!({"principalId": group}),
+        );
+        let own = make("/resourcegroups/user", &json!({"name": number.to_string()}));
+        let join = |group: &str, target: &str| {
+            let path = format!("/resourcegroups/user/{group}/addresource");
+            server.post(&path, &json!({"targetId": target, "targetType": "ITEM"}));
+        };
+        join(&own, &user.to_string());
+        join(&group, &format!("item {number}"));
+        let date = format!("2024-01-{:02}", number + 1);
+        make(
+            "/counteradjustments",
+            &json!({"counterId": counter, "accountId": account, "date": date, "value": 1}),
+        );
+        server.post(
+            "/dataexports/adhoc",
+            &json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"]}),
+        );
+        server.post(
+            "/fileuploads/measurements/generateUploadUrl",
+            &json!({"fileName": "a", "contentType": "application/json", "contentLength": 1}),
+        );
+    }
+    for (method, path) in [
+        ("GET", "/events".to_owned()),
+        ("GET", "/dataexports/jobs".to_owned()),
+        ("GET", "/fileuploads/measurements/jobs".to_owned()),
+        ("GET", format!("/users/{user}/permissions")),
+        ("GET", format!("/users/{user}/usergroups")),
+        ("POST", format!("/resourcegroups/user/{group}/contents")),
+        ("GET", format!("/resourcegroups/user/{group}/permissions")),
+        ("GET", "/permissionpolicies".to_owned()),
+    ] {
+        assert_eq!(
+            server.refused(413, method, &path, None),
+            "Response too large; narrow the request with filters",
+            "{path}"
+        );
+        let narrowed = format!("{path}?pageSize=1");
+        let page = server.ask(method, &narrowed, None).expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), 1, "{path}");
+    }
+    let of_counter = format!("/counteradjustments?counterId={counter}");
+    server.refused(413, "GET", &of_counter, None);
+    server.get(&format!("{of_counter}&pageSize=1"));
+    // This one is not made of pages: it is told by name.
+    server.refused(413, "GET", "/events/types", None);
+    server.refused(413, "GET", "/events/fields", None);
+    server.get("/events/fields?eventName=configuration.product.created");
 }
