@@ -1,169 +1,214 @@
-//! Refusals that no single operation is to blame for, and what m3ter has and this server does not.
+//! Every fault of the catalogue that this surface can answer with, provoked over HTTP, and its whole answer; and what
+//! m3ter has and this server does not.
 //!
-//! Each case says which fault of the catalogue it provokes, with the whole answer: in this dialect that is a status and
-//! one string.
+//! The cases are tables. Each says which fault it provokes, which the server is asked afterwards, since the dialect has
+//! one word for many; what the answer looks like stands in `answers/`. A failed request leaves everything as it was.
 
-use crate::server::{GRANT, Options, Server, message};
-use meterd_fault::Code;
-use meterd_http::Bounds;
-use meterd_testkit::client::{Answer, Request, connect, get, post, put, read_answer, request};
-use serde_json::json;
-use std::io::Write as _;
-use std::time::Duration;
+mod access;
+mod bounds;
+mod requests;
+mod resources;
+mod storage;
 
+use crate::pinned::pins;
+use crate::server::{Server, message};
+use meterd_fault::{Code, Kind};
+use meterd_testkit::client::{Answer, Request};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One way to provoke one fault.
 struct Case {
     name: &'static str,
     code: Code,
-    send: fn(&Server) -> Answer,
-    status: u16,
-    message: &'static str,
+    send: Box<dyn Fn(&Server) -> Answer>,
 }
 
-fn asked(server: &Server, request: Request) -> Answer {
-    server.send(&request.key(&server.acme.admin.token))
+/// A request of acme's administrator.
+fn case(name: &'static str, code: Code, request: impl Fn(&Server) -> Request + 'static) -> Case {
+    exchange(name, code, move |server| {
+        server.send(&request(server).key(&server.acme.admin.token))
+    })
 }
 
-fn products(server: &Server) -> Request {
-    post(server.path("/products"))
-}
-
-fn check(server: &Server, cases: &[Case]) {
-    for case in cases {
-        let answer = (case.send)(server);
-        assert_eq!(
-            message(&answer, case.status),
-            case.message,
-            "{}: {:?}",
-            case.name,
-            case.code
-        );
-        let id = answer.header("x-request-id").unwrap();
-        assert!(id.parse::<uuid::Uuid>().is_ok(), "{id}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+/// A case that takes more than one request, or another caller.
+fn exchange(name: &'static str, code: Code, send: impl Fn(&Server) -> Answer + 'static) -> Case {
+    Case {
+        name,
+        code,
+        send: Box::new(send),
     }
-    assert_eq!(server.get("/products"), json!({"data": []}));
 }
 
-#[test]
-fn bodies_that_cannot_be_taken_are_refused() {
-    let cases = [
-        Case {
-            name: "broken JSON",
-            code: Code::BodyMalformed,
-            send: |s| asked(s, products(s).json("{\n  \"name\": ,\n}")),
-            status: 400,
-            message: "Invalid JSON: expected value at line 2, column 11",
-        },
-        Case {
-            name: "an array for an object",
-            code: Code::Invalid,
-            send: |s| asked(s, products(s).json("[]")),
-            status: 400,
-            message: "Validation failed: body: must be an object",
-        },
-        Case {
-            name: "a member twice",
-            code: Code::Invalid,
-            send: |s| asked(s, products(s).json(r#"{"name":"a","name":"b","code":"c"}"#)),
-            status: 400,
-            message: "Validation failed: name: must not be given twice",
-        },
-        Case {
-            name: "all problems at once",
-            code: Code::Invalid,
-            send: |s| asked(s, products(s).json(r#"{"name":"","customFields":7}"#)),
-            status: 400,
-            message: "Validation failed: name: must have 1 to 200 characters; code: is required; customFields: must be an object",
-        },
-        Case {
-            name: "another media type",
-            code: Code::MediaTypeUnsupported,
-            send: |s| asked(s, products(s).typed("text/csv", "a,b")),
-            status: 400,
-            message: "The Content-Type must be application/json",
-        },
-        Case {
-            name: "an unknown encoding",
-            code: Code::ContentEncodingUnsupported,
-            send: |s| asked(s, products(s).header("Content-Encoding", "br").json("{}")),
-            status: 400,
-            message: "The Content-Encoding must be gzip or zstd",
-        },
-        Case {
-            name: "too large",
-            code: Code::BodyTooLarge,
-            send: |s| asked(s, products(s).json(" ".repeat(1024 * 1024 + 1))),
-            status: 403,
-            message: "Request payload too large",
-        },
-    ];
-    let server = Server::start();
-    check(&server, &cases);
+/// Cases that share a server.
+struct Group {
+    name: &'static str,
+    start: fn() -> Server,
+    cases: fn() -> Vec<Case>,
+    /// Whether the server can be asked what it holds.
+    is_readable: bool,
 }
 
-#[test]
-fn requests_that_go_nowhere_are_refused() {
-    let cases = [
-        Case {
-            name: "no such path",
-            code: Code::UnknownRoute,
-            send: |s| asked(s, get("/m3ter/nothing")),
-            status: 404,
-            message: "Not Found",
-        },
-        Case {
-            name: "no such method",
-            code: Code::MethodNotAllowed,
-            send: |s| asked(s, request("PATCH", s.path("/products"))),
-            status: 404,
-            message: "Not Found",
-        },
-        Case {
-            name: "a path that is no text",
-            code: Code::Invalid,
-            send: |s| asked(s, get(s.path("/products/%ff"))),
-            status: 400,
-            message: "Validation failed: id: must be percent-encoded UTF-8",
-        },
-        Case {
-            name: "a long address",
-            code: Code::UriTooLong,
-            send: |s| asked(s, get(s.path(&format!("/products?{}", "a".repeat(512))))),
-            status: 400,
-            message: "The address is longer than 512 bytes",
-        },
-        Case {
-            name: "a cursor of nobody's",
-            code: Code::Invalid,
-            send: |s| asked(s, get(s.path("/products?nextToken=abc"))),
-            status: 400,
-            message: "Validation failed: nextToken: must be the nextToken of an earlier answer",
-        },
-        Case {
-            name: "a body that does not come",
-            code: Code::BodyTimeout,
-            send: |s| {
-                let whole = asked_bytes(s, products(s).json("{}"));
-                let mut stream = connect(s.address);
-                stream.write_all(&whole[..whole.len() - 1]).unwrap();
-                read_answer(&mut stream, false)
-            },
-            status: 504,
-            message: "The body did not arrive within 0.1 seconds",
-        },
-    ];
-    let mut options = Options::default();
-    options.general.bounds = Bounds {
-        uri_max_bytes: 512,
-        body_pause_max: Duration::from_millis(100),
-        ..Bounds::default()
+const GROUPS: &[Group] = &[
+    requests::GROUP,
+    requests::BOUNDED,
+    access::GROUP,
+    resources::GROUP,
+    bounds::LIMITED,
+    bounds::ANSWERS,
+    bounds::TROUBLE,
+    storage::FULL,
+    storage::UNAVAILABLE,
+    storage::CLOSED,
+];
+
+fn check(group: &Group) {
+    let server = (group.start)();
+    let before = group.is_readable.then(|| contents(&server));
+    let mut pins = pins(group.name);
+    for case in (group.cases)() {
+        server.told();
+        let answer = (case.send)(&server);
+        assert_eq!(
+            server.told().last(),
+            Some(&case.code),
+            "{}: {} {}",
+            case.name,
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
+        message(&answer, answer.status);
+        if let Some(before) = &before {
+            assert_eq!(contents(&server), *before, "after {}", case.name);
+        }
+        pins.check(case.name, &answer);
+    }
+    pins.finish();
+}
+
+/// What a request could have changed in acme.
+fn contents(server: &Server) -> Vec<Value> {
+    let lists = ["products", "meters", "aggregations", "accounts"];
+    let lists = lists.map(|list| server.get(&format!("/{list}")));
+    let all = json!({"startDate": "1970-01-01", "endDate": "9999-01-01"});
+    let usage = server.ask("POST", "/usage/query", Some(&all));
+    lists.into_iter().chain([usage.json()]).collect()
+}
+
+macro_rules! tests {
+    ($($test:ident: $group:expr;)+) => {
+        $(
+            #[test]
+            fn $test() {
+                check(&$group);
+            }
+        )+
+
+        #[test]
+        fn every_group_is_tested() {
+            let tested = [$($group.name),+];
+            let all: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
+            assert_eq!(tested.as_slice(), all);
+        }
     };
-    let server = Server::start_with(options);
-    check(&server, &cases);
 }
 
-fn asked_bytes(server: &Server, request: Request) -> Vec<u8> {
-    request.key(&server.acme.admin.token).bytes()
+tests! {
+    requests_as_a_whole: requests::GROUP;
+    requests_past_a_bound: requests::BOUNDED;
+    who_asks: access::GROUP;
+    resources_and_their_rules: resources::GROUP;
+    requests_past_a_limit: bounds::LIMITED;
+    answers_past_a_bound: bounds::ANSWERS;
+    handlers_in_trouble: bounds::TROUBLE;
+    full_storage: storage::FULL;
+    unavailable_storage: storage::UNAVAILABLE;
+    closed_storage: storage::CLOSED;
+}
+
+/// Faults that no request to this surface can end in, and why.
+const NOT_HERE: &[(Code, &str)] = &[
+    (
+        Code::PeriodTooLong,
+        "Wattwatchers: queries here are bounded by their windows and rows",
+    ),
+    (
+        Code::MeasurementConflict,
+        "a uid with other content is a failure on record, after the answer",
+    ),
+    (
+        Code::CalculationFailed,
+        "a failure on record, after the answer; what cannot be parsed is invalid",
+    ),
+    (Code::CodeAmbiguous, "a failure on record, after the answer"),
+    (
+        Code::CredentialsUnknown,
+        "surfaces with keys: what is no token is an invalid one",
+    ),
+    (Code::FeatureNotIncluded, "surfaces with plans"),
+    (
+        Code::OrganizationRequired,
+        "the path names the organization, which no administrator's key is of",
+    ),
+    (
+        Code::AdministratorRequired,
+        "nothing here is for administrators of the server",
+    ),
+    (
+        Code::ResourceForbidden,
+        "policies speak of actions: a missing permission",
+    ),
+    (
+        Code::OauthRequestInvalid,
+        "a missing grant_type is a problem of the body",
+    ),
+    (Code::OauthScopeInvalid, "scopes are not looked at"),
+    (Code::MeterNotConfigured, "FSM Navigator: meters of assets"),
+    (Code::CapabilityMissing, "Wattwatchers: models of devices"),
+    (Code::IdempotencyKeyReused, "m3ter has no idempotency keys"),
+    (Code::IdempotencyInProgress, "m3ter has no idempotency keys"),
+    (Code::QuotaExhausted, "Meter: strategies in 30 days"),
+    (
+        Code::TooManyRunning,
+        "jobs for bills, which are not there yet; jobs for files wait their turn",
+    ),
+    (Code::DependencyUnavailable, "Meter: language models"),
+    (Code::DependencyTimeout, "Meter: language models"),
+    (Code::PlatformUnreachable, "T IoT Hub: SIM platforms"),
+    (Code::PlatformTimeout, "T IoT Hub: SIM platforms"),
+    (Code::PlatformCredentials, "T IoT Hub: SIM platforms"),
+    (Code::PlatformForbidden, "T IoT Hub: SIM platforms"),
+    (Code::PlatformBadResponse, "T IoT Hub: SIM platforms"),
+    (Code::PlatformMisconfigured, "T IoT Hub: SIM platforms"),
+    (Code::PlatformRejectedValue, "T IoT Hub: SIM platforms"),
+    (Code::PlatformRejectedRequest, "T IoT Hub: SIM platforms"),
+    (Code::PlatformRefusedTransition, "T IoT Hub: SIM platforms"),
+    (Code::PlatformThrottled, "T IoT Hub: SIM platforms"),
+    (Code::PlatformFailed, "T IoT Hub: SIM platforms"),
+    (Code::PlatformSuspended, "T IoT Hub: SIM platforms"),
+    (Code::PageNotAllowed, "Meter: web pages"),
+    (Code::PageNotAccessible, "Meter: web pages"),
+    (Code::PageTimeout, "Meter: web pages"),
+    (Code::NothingExtractable, "Meter: web pages"),
+];
+
+#[test]
+fn every_code_is_provoked_or_not_of_this_surface() {
+    let mut provoked: BTreeMap<Code, BTreeSet<&str>> = BTreeMap::new();
+    for group in GROUPS {
+        for case in (group.cases)() {
+            provoked.entry(case.code).or_default().insert(case.name);
+        }
+    }
+    for (code, reason) in NOT_HERE {
+        assert_eq!(provoked.get(code), None, "{reason}");
+        provoked.insert(*code, BTreeSet::from([*reason]));
+    }
+    let missing: Vec<_> = Kind::samples()
+        .map(|kind| Code::from(&kind))
+        .filter(|code| !provoked.contains_key(code))
+        .collect();
+    assert_eq!(missing, []);
 }
 
 #[test]
@@ -186,48 +231,4 @@ fn what_is_not_there_yet_is_not_found() {
         let answer = server.ask_as(token, method, &path.join("/"), Some(&body));
         assert_eq!(message(&answer, 404), "Not Found", "{line}");
     }
-}
-
-/// A server without room for one more request.
-#[test]
-fn a_busy_server_asks_to_wait() {
-    let mut options = Options::default();
-    options.general.bounds.body_memory_max_bytes = 1024;
-    let server = Server::start_with(options);
-    let body = json!({"name": "a".repeat(4_000), "code": "a"}).to_string();
-    let answer = asked(&server, products(&server).json(body));
-    assert_eq!(message(&answer, 429), "Too Many Requests");
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    let admin = &server.acme.admin;
-    let token = crate::server::token_request(&admin.key, &admin.secret).json(GRANT);
-    server.send(&token).expect(200);
-}
-
-/// What the store cannot take is no fault of the caller's, and nothing of it is there afterwards.
-#[test]
-fn conflicts_are_told_apart() {
-    let server = Server::start();
-    let created = server.post("/products", &json!({"name": "a", "code": "a"}));
-    let id = created["id"].as_str().unwrap();
-    let other = json!({"name": "b", "code": "a"});
-    assert_eq!(
-        server.refused(400, "POST", "/products", Some(&other)),
-        "Code 'a' is already in use"
-    );
-    let meter = json!({
-        "name": "m", "code": "m", "productId": id, "derivedFields": [],
-        "dataFields": [{"category": "MEASURE", "code": "n", "name": "n"}],
-    });
-    server.post("/meters", &meter);
-    assert_eq!(
-        server.refused(400, "DELETE", &format!("/products/{id}"), None),
-        "Product a is in use by meter 'm'"
-    );
-    let stale = json!({"name": "a", "code": "a", "version": 9});
-    let answer = asked(
-        &server,
-        put(server.path(&format!("/products/{id}"))).json(stale.to_string()),
-    );
-    assert_eq!(message(&answer, 400), "Version mismatch: expected 1, got 9");
-    assert_eq!(server.get(&format!("/products/{id}")), created);
 }

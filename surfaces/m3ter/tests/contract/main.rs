@@ -22,6 +22,7 @@ mod ingest;
 mod limits;
 mod meters;
 mod organization;
+mod pinned;
 mod policies;
 mod products;
 mod resources;

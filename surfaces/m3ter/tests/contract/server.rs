@@ -1,17 +1,25 @@
 //! The server that the tests run against, with two organizations and whoever calls for them.
 
-use meterd_control::Control;
-use meterd_http::{Core, Mount, Surface};
-use meterd_model::OrganizationId;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use meterd_control::{Control, LimitPolicy};
+use meterd_fault::{Code, Fault, Kind};
+use meterd_http::route::{RouteTable, get as get_route};
+use meterd_http::{
+    Answered, Asked, Caller, Core, Dialect, Mount, NoContent, Rendered, Routes, Step, Surface,
+    request_id_header,
+};
+use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_m3ter::{
-    App, M3terLimits, M3terSettings, M3terSurface, NewUser, apply_user, create_service_user,
-    documents, provision, remember_ids, work,
+    App, M3terDialect, M3terLimits, M3terSettings, M3terSurface, NewUser, apply_user,
+    create_service_user, documents, provision, remember_ids, work,
 };
 use meterd_testkit::client::{Answer, Request, request};
 use meterd_testkit::{create_organization, now, system};
 use serde_json::{Value, json};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -47,7 +55,11 @@ pub(crate) struct Server {
     pub(crate) app: App,
     pub(crate) acme: Tenant,
     pub(crate) rival: Tenant,
+    told: Told,
 }
+
+/// The faults that were told, oldest first.
+type Told = Arc<Mutex<Vec<Code>>>;
 
 /// An organization with a service user that may do everything.
 #[derive(Clone, Debug)]
@@ -82,6 +94,7 @@ impl Server {
     pub(crate) fn start_with(options: Options) -> Self {
         let settings = options.settings;
         let mut app = None;
+        let told = Told::default();
         let running = meterd_testkit::Server::start(options.general, |parts| {
             for name in ["acme", "rival"] {
                 let control = &parts.control;
@@ -98,11 +111,15 @@ impl Server {
             app = Some(made.clone());
             tokio::spawn(work(made.clone(), now));
             let surface = Arc::new(M3terSurface::new(made)) as Arc<dyn Surface>;
+            let trouble = Arc::new(Trouble::new()) as Arc<dyn Surface>;
             // The pipeline wants something that answers below no prefix, too.
-            ["/m3ter", ""]
-                .map(|prefix| Mount {
+            [("/m3ter", &surface), ("", &surface), ("/trouble", &trouble)]
+                .map(|(prefix, surface)| Mount {
                     prefix,
-                    surface: Arc::clone(&surface),
+                    surface: Arc::new(Noting {
+                        surface: Arc::clone(surface),
+                        told: Arc::clone(&told),
+                    }),
                 })
                 .into()
         });
@@ -117,7 +134,13 @@ impl Server {
             rival: tenant("rival"),
             app: app.unwrap(),
             running,
+            told,
         }
+    }
+
+    /// The faults that answers told since this was asked last: what the dialect's words alone do not tell apart.
+    pub(crate) fn told(&self) -> Vec<Code> {
+        std::mem::take(&mut *self.told.lock().unwrap())
     }
 
     /// Stops and starts again over the same data, with the same settings.
@@ -262,5 +285,112 @@ fn service_user(
         key: new.api_key,
         secret,
         token,
+    }
+}
+
+/// A surface, and a note of each fault that it words.
+#[derive(Debug)]
+struct Noting {
+    surface: Arc<dyn Surface>,
+    told: Told,
+}
+
+impl Dialect for Noting {
+    fn surface(&self) -> &'static str {
+        self.surface.dialect().surface()
+    }
+
+    fn render(&self, kind: &Kind, request: &Asked<'_>) -> Rendered {
+        self.told.lock().unwrap().push(Code::from(kind));
+        self.surface.dialect().render(kind, request)
+    }
+}
+
+impl Surface for Noting {
+    fn dialect(&self) -> &dyn Dialect {
+        self
+    }
+
+    fn order(&self) -> &'static [Step] {
+        self.surface.order()
+    }
+
+    fn routes(&self) -> &Routes {
+        self.surface.routes()
+    }
+
+    fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault> {
+        self.surface.authenticate(parts, now)
+    }
+
+    fn admit(&self, caller: &Caller, params: &[(String, String)]) -> Result<(), Fault> {
+        self.surface.admit(caller, params)
+    }
+
+    fn policies(&self) -> &[LimitPolicy] {
+        self.surface.policies()
+    }
+
+    fn body_limit_bytes(&self) -> u64 {
+        self.surface.body_limit_bytes()
+    }
+
+    fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
+        self.surface.decorate(headers, answered);
+    }
+}
+
+/// A surface whose handlers do what no real one should, in m3ter's dialect.
+#[derive(Debug)]
+struct Trouble {
+    routes: Routes,
+    dialect: M3terDialect,
+}
+
+impl Trouble {
+    fn new() -> Self {
+        let slow = get_route(never_done).public();
+        let routes = RouteTable::new(())
+            .route("/panic", [get_route(panicking).public()])
+            .route("/slow", [slow.time_limit(Duration::from_millis(20))])
+            .build();
+        Self {
+            routes,
+            dialect: M3terDialect::default(),
+        }
+    }
+}
+
+async fn panicking() -> NoContent {
+    panic!("a handler of the test surface panics, as it should");
+}
+
+async fn never_done() -> NoContent {
+    std::future::pending().await
+}
+
+impl Surface for Trouble {
+    fn dialect(&self) -> &dyn Dialect {
+        &self.dialect
+    }
+
+    fn order(&self) -> &'static [Step] {
+        &[Step::Route, Step::Method]
+    }
+
+    fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    fn authenticate(&self, _: &Parts, _: Timestamp) -> Result<Caller, Fault> {
+        Err(Kind::CredentialsMissing.into())
+    }
+
+    fn body_limit_bytes(&self) -> u64 {
+        1024
+    }
+
+    fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
+        request_id_header(headers, answered.request_id);
     }
 }

@@ -1,0 +1,118 @@
+//! How much is asked for, and handlers that do not come to an end.
+
+use super::{Case, Group, case, exchange};
+use crate::ingest::{TIME, row};
+use crate::server::{Options, Server};
+use meterd_fault::Code;
+use meterd_surface_m3ter::M3terLimits;
+use meterd_testkit::client::{get, post};
+use serde_json::{Value, json};
+
+pub(super) const LIMITED: Group = Group {
+    name: "limited",
+    start: || {
+        let mut options = Options::default();
+        options.settings.limits = M3terLimits {
+            config_organization: 5,
+            ..M3terLimits::default()
+        };
+        Server::start_with(options)
+    },
+    cases: limited,
+    // Asking is what is limited.
+    is_readable: false,
+};
+
+pub(super) const ANSWERS: Group = Group {
+    name: "answers",
+    start: || {
+        let mut options = Options::default();
+        options.settings.response_max_bytes = 2_500;
+        options.general.engine.query_groups_max = 2;
+        let (server, _) = Server::with_storage_and(options);
+        let rows: Vec<_> = (0..12)
+            .map(|n| row(&format!("r{n}"), &format!("a{}", n % 3), TIME, "1", "eu"))
+            .collect();
+        server.submit(&rows);
+        server
+    },
+    cases: answers,
+    is_readable: true,
+};
+
+pub(super) const TROUBLE: Group = Group {
+    name: "trouble",
+    start: Server::start,
+    cases: || {
+        vec![
+            case("a panic", Code::Internal, |_| get("/trouble/panic")),
+            case("a handler that hangs", Code::TimedOut, |_| {
+                get("/trouble/slow")
+            }),
+        ]
+    },
+    is_readable: true,
+};
+
+fn limited() -> Vec<Case> {
+    vec![
+        exchange("more requests than a second has", Code::RateLimited, |s| {
+            // They may fall into two seconds.
+            let asked = std::iter::repeat_with(|| s.ask("GET", "/products", None));
+            let mut refused = asked.take(100).filter(|answer| answer.status == 429);
+            refused.next().unwrap()
+        }),
+        exchange(
+            "more queries than there are places",
+            Code::RateLimited,
+            |s| {
+                let query = query(&json!({}));
+                let ask = || s.ask("POST", "/usage/query", Some(&query));
+                let mut refused = std::iter::repeat_with(ask)
+                    .take(100)
+                    .filter(|answer| answer.status == 429);
+                refused.next().unwrap()
+            },
+        ),
+    ]
+}
+
+fn query(more: &Value) -> Value {
+    let mut query = json!({"startDate": "2024-01-01", "endDate": "2025-01-01"});
+    let members = query.as_object_mut().unwrap();
+    members.extend(more.as_object().unwrap().clone());
+    query
+}
+
+fn answers() -> Vec<Case> {
+    let sum_by = |server: &Server, group: Value| {
+        let meter = server.get("/meters")["data"][0]["id"].clone();
+        json!({
+            "startDate": "1970-01-01",
+            "aggregations": [{"meterId": meter, "fieldCode": "bytes", "fieldType": "MEASURE", "function": "SUM"}],
+            "groups": [group],
+        })
+    };
+    vec![
+        case("rows of usage", Code::ResponseTooLarge, |s| {
+            post(s.path("/usage/query")).json(query(&json!({})).to_string())
+        }),
+        case("a list", Code::ResponseTooLarge, |s| get(s.path("/events"))),
+        case(
+            "more buckets of time than one answer has",
+            Code::QueryTooExpensive,
+            move |s| {
+                let by_hour = sum_by(s, json!({"groupType": "TIME", "frequency": "HOUR"}));
+                post(s.path("/usage/query")).json(query(&by_hour).to_string())
+            },
+        ),
+        case(
+            "more accounts than one answer has",
+            Code::QueryTooExpensive,
+            move |s| {
+                let by_account = sum_by(s, json!({"groupType": "ACCOUNT"}));
+                post(s.path("/usage/query")).json(query(&by_account).to_string())
+            },
+        ),
+    ]
+}
