@@ -21,6 +21,8 @@ mod export_schedule;
 mod export_usage;
 mod export_work;
 mod failure;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod grant;
 mod ingest;
 mod invitation;
