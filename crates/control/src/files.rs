@@ -47,8 +47,8 @@ pub struct NewFile {
     pub name: String,
     pub media_type: String,
     pub expires_at: Timestamp,
-    /// Most bytes that the organization keeps for this purpose; the oldest files give way. Without it the new file is
-    /// refused once the organization's files are at their bound.
+    /// Most bytes that the organization keeps for this purpose; the oldest files give way, so that the new one is taken
+    /// whatever there is for other purposes. Without it the new file is refused once all files are at their bound.
     pub purpose_bytes_max: Option<u64>,
 }
 
@@ -216,16 +216,22 @@ impl Files {
         }
     }
 
-    fn remove(&self, files: &[FileMeta]) -> Result<(), Fault> {
-        self.inner.database.write(|sql| {
+    pub(crate) fn remove(&self, files: &[FileMeta]) -> Result<(), Fault> {
+        let removed = self.inner.database.write(|sql| {
+            let mut removed = Vec::with_capacity(files.len());
             for file in files {
-                sql.prepare_cached("DELETE FROM files WHERE id = ?1")
+                let rows = sql
+                    .prepare_cached("DELETE FROM files WHERE id = ?1")
                     .and_then(|mut statement| statement.execute([file.id]))
                     .map_err(doing("remove a file"))?;
+                // Another thread may have removed it meanwhile; its bytes are given back once.
+                if rows > 0 {
+                    removed.push(file);
+                }
             }
-            Ok(())
+            Ok(removed)
         })?;
-        for file in files {
+        for file in removed {
             // What stays behind goes at the next opening.
             let _ = std::fs::remove_file(self.path(file.organization, file.id));
             self.release(file.organization, &file.purpose, cost(file.bytes));
@@ -339,7 +345,9 @@ impl FileWriter {
             .filter(|((owner, _), _)| *owner == organization)
             .map(|(_, used)| *used)
             .sum();
-        if total.saturating_add(bytes) > self.files.inner.bytes_max {
+        let is_full = total.saturating_add(bytes) > self.files.inner.bytes_max;
+        // What makes room for itself is taken although others have filled the store.
+        if is_full && self.purpose_bytes_max.is_none() {
             return Err(full("the organization's files"));
         }
         *used

@@ -29,6 +29,8 @@ pub struct Options {
     pub proxies: Vec<ipnet::IpNet>,
     /// The kinds of resource that the surfaces under test store.
     pub documents: Documents,
+    /// Bytes of all files of one organization, instead of the usual bound.
+    pub files_bytes_max: Option<u64>,
     /// Of a server that was [stopped](Server::stop), instead of a new one.
     pub directory: Option<TempDir>,
 }
@@ -58,9 +60,11 @@ impl Server {
         let directory = options
             .directory
             .unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let usual = meterd_control::Settings::default();
         let settings = meterd_control::Settings {
             documents: options.documents,
-            ..meterd_control::Settings::default()
+            files_bytes_max: options.files_bytes_max.unwrap_or(usual.files_bytes_max),
+            ..usual
         };
         let control = Control::open(directory.path().join("control.sqlite"), settings).unwrap();
         let engine = match options.disk {

@@ -78,20 +78,41 @@ pub(crate) fn record(
     if failed.is_empty() {
         return Ok(());
     }
-    let file = write_file(app, organization, failed, now)?;
-    let url = format!(
-        "{base_url}/organizations/{organization}/measurements/failedIngest/getDownloadUrl?file={file}"
-    );
+    // What could be stored is stored by now. To refuse the request for want of a file would have the client send it all
+    // again, so that the events go without.
+    let url = match write_file(app, organization, failed, now) {
+        Ok(file) => Some(format!(
+            "{base_url}/organizations/{organization}/measurements/failedIngest/getDownloadUrl?file={file}"
+        )),
+        Err(fault) => {
+            tracing::error!(
+                %organization,
+                "no file of what could not be ingested: {}",
+                fault.log_context().unwrap_or("no context")
+            );
+            None
+        }
+    };
     let kinds = failed.iter().flat_map(|row| &row.failures);
     let mut kinds: Vec<_> = kinds.map(|failure| failure.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    app.write(organization, author, |writer| {
+    let told = app.write(organization, author, |writer| {
         for kind in kinds {
-            writer.raise(&event_of(kind, failed, &url))?;
+            writer.raise(&event_of(kind, failed, url.as_deref()))?;
         }
         Ok(())
-    })
+    });
+    told.map_err(|fault| unconfirmed(&fault))
+}
+
+/// Whatever it was, it is not so that nothing of the request is stored.
+fn unconfirmed(fault: &Fault) -> Fault {
+    let kind = Kind::StorageUnavailable {
+        retry_after: Duration::from_secs(5),
+    };
+    let context = fault.log_context().unwrap_or("no context").to_owned();
+    Fault::new(kind).with_context(format!("tell what could not be ingested: {context}"))
 }
 
 fn write_file(
@@ -125,7 +146,7 @@ fn write_file(
     Ok(writer.finish()?.id)
 }
 
-fn event_of(kind: FailureType, failed: &[FailedRow<'_>], url: &str) -> Raised {
+fn event_of(kind: FailureType, failed: &[FailedRow<'_>], url: Option<&str>) -> Raised {
     let of_kind = |row: &FailedRow<'_>| {
         let first = row.failures.iter().find(|failure| failure.kind == kind);
         first.map(|failure| failure.message.clone())

@@ -104,9 +104,18 @@ fn files_are_bounded_by_refusal_or_by_age() {
     let second = second.finish().unwrap();
     files.delete(home, second.id).unwrap();
 
+    // What gives way to its like is taken although others have left no room.
+    let mut third = files.create(new_file(home, 100), at(0)).unwrap();
+    third.write(&vec![0; 35_000]).unwrap();
+    let third = third.finish().unwrap();
+    assert_eq!(
+        code(files.create(new_file(home, 100), at(0)).map(drop)),
+        Code::StorageFull
+    );
     let kept: Vec<_> = (0..5)
         .map(|seconds| {
             let mut new = new_file(home, 100);
+            new.purpose = "failures";
             new.purpose_bytes_max = Some(12_000);
             write_file(&fixture, new, &[0; 1_000], seconds)
         })
@@ -120,6 +129,13 @@ fn files_are_bounded_by_refusal_or_by_age() {
         left.map(|meta| meta.created_at).collect::<Vec<_>>(),
         [at(3), at(4)]
     );
+
+    // Two who remove the same file give its room back once.
+    files.delete(home, third.id).unwrap();
+    write_file(&fixture, new_file(home, 100), &vec![0; 20_000], 5);
+    files.remove(std::slice::from_ref(&third)).unwrap();
+    let mut last = files.create(new_file(home, 100), at(5)).unwrap();
+    assert_eq!(code(last.write(&vec![0; 20_000])), Code::StorageFull);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What could not be ingested: the events, the file, and the address that hands it out.
 
-use crate::server::{Server, message};
+use crate::server::{Options, Server, message};
+use meterd_control::NewFile;
 use meterd_testkit::client::{Answer, get, put};
 use meterd_testkit::now;
 use serde_json::{Value, json};
@@ -205,4 +206,32 @@ fn an_address_ends_with_its_time_and_cannot_be_made() {
         "Unauthorized"
     );
     assert_eq!(refused(&sign("another", Duration::ZERO)), "Unauthorized");
+}
+
+/// What is stored is stored; to say otherwise would have the client send it again.
+#[test]
+fn a_row_that_fails_is_told_although_others_have_filled_the_files() {
+    let mut options = Options::default();
+    options.general.files_bytes_max = Some(50_000);
+    let server = Server::start_with(options);
+    create_meter(&server);
+    let new = NewFile {
+        organization: server.acme.id,
+        purpose: "m3ter-upload",
+        name: "large".to_owned(),
+        media_type: "application/json".to_owned(),
+        expires_at: now().saturating_add(Duration::from_hours(1)),
+        purpose_bytes_max: None,
+    };
+    let mut large = server.control.files().create(new, now()).unwrap();
+    large.write(&vec![b' '; 45_000]).unwrap();
+    large.finish().unwrap();
+    let mut unknown = row("u-2");
+    unknown["meter"] = json!("nothing");
+    submit(&server, &[row("u-1"), unknown]);
+    assert_eq!(server.stored().len(), 1);
+    let named = failures(&server)[0]["m3terEvent"]["getDownloadUrl"].clone();
+    let path = below_organization(&server, named.as_str().unwrap());
+    let url = server.get(path)["url"].clone();
+    assert_eq!(fetch(&server, url.as_str().unwrap()).status, 200);
 }
