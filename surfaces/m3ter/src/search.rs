@@ -3,7 +3,7 @@
 //!
 //! `:` is equality, `~` that the text or one of its words begins so, without regard to case. Times are compared as
 //! times, where a date stands for its whole day in UTC; everything else is text. Where the field's name is a plural,
-//! any of the values between commas will do.
+//! equality is with any of the values between commas.
 
 use crate::access::Seen;
 use crate::app::App;
@@ -20,6 +20,7 @@ use meterd_http::{Failure, Reply};
 use meterd_model::{Date, TimeError, Timestamp};
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Items of a page when the caller asks for no number.
@@ -45,12 +46,14 @@ pub(crate) async fn search<E: Searchable>(
 ) -> Result<Response, Failure> {
     let search = read_query(uri.query().unwrap_or(""), Form::LENIENT, Search::<E>::read)?;
     let organization = seen.access.organization;
+    let slot = app.query_slot().await?;
     let response = app
         .blocking(move |app| {
+            let _slot = slot;
             let store = app.control.store();
-            let mut found = every::<E>(store, organization, List::default(), |stored| {
-                search.finds(stored) && seen.sees(stored.id)
-            })?;
+            // Compared once they are gathered: nobody may wait for the store meanwhile.
+            let mut found = every::<E>(store, organization, List::default(), |_| true)?;
+            found.retain(|stored| search.finds(stored) && seen.sees(stored.id));
             if let Some((field, order)) = search.sort {
                 found.sort_by(|one, other| {
                     let ordering = field.of(one).cmp(&field.of(other));
@@ -92,8 +95,7 @@ enum Order {
 struct Condition<E> {
     field: Field<E>,
     operator: Operator,
-    /// One of these.
-    wanted: Vec<Wanted>,
+    wanted: Wanted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,7 @@ impl Operator {
 #[derive(Debug, PartialEq)]
 enum Wanted {
     Text(String),
+    AnyOf(HashSet<String>),
     /// From a time to before another.
     Period(Timestamp, Timestamp),
 }
@@ -220,13 +223,13 @@ impl<E: Searchable> Condition<E> {
         };
         let is_time = matches!(field, Field::CreatedAt | Field::ModifiedAt);
         let wanted = match operator {
-            Operator::Begins => vec![Wanted::Text(value.to_lowercase())],
-            _ if is_time => vec![period(value).map_err(time_rule)?],
-            _ if name == "ids" || name == "codes" => {
+            Operator::Begins => Wanted::Text(value.to_lowercase()),
+            _ if is_time => period(value).map_err(time_rule)?,
+            Operator::Equal if name == "ids" || name == "codes" => {
                 let values = value.split(',').map(str::trim);
-                values.map(|value| Wanted::Text(value.to_owned())).collect()
+                Wanted::AnyOf(values.map(str::to_owned).collect())
             }
-            _ => vec![Wanted::Text(value.to_owned())],
+            _ => Wanted::Text(value.to_owned()),
         };
         Ok(Self {
             field,
@@ -236,9 +239,7 @@ impl<E: Searchable> Condition<E> {
     }
 
     fn holds(&self, stored: &Stored<E>) -> bool {
-        let found = self.field.of(stored);
-        let mut wanted = self.wanted.iter();
-        wanted.any(|wanted| holds(&found, self.operator, wanted))
+        holds(&self.field.of(stored), self.operator, &self.wanted)
     }
 }
 
@@ -251,10 +252,13 @@ fn holds(found: &Found<'_>, operator: Operator, wanted: &Wanted) -> bool {
             return micros(*time).to_lowercase().starts_with(wanted);
         }
         (Found::Text(text), Wanted::Text(wanted)) => text.as_ref().cmp(wanted),
+        (Found::Text(text), Wanted::AnyOf(wanted)) => return wanted.contains(text.as_ref()),
         (Found::Time(time), Wanted::Period(start, _)) if time < start => Ordering::Less,
         (Found::Time(time), Wanted::Period(_, end)) if time < end => Ordering::Equal,
         (Found::Time(_), Wanted::Period(..)) => Ordering::Greater,
-        (Found::Nothing, _) | (Found::Text(_), Wanted::Period(..)) => return false,
+        (Found::Nothing, _)
+        | (Found::Text(_), Wanted::Period(..))
+        | (Found::Time(_), Wanted::AnyOf(_)) => return false,
     };
     match operator {
         Operator::Equal | Operator::Begins => ordering.is_eq(),
