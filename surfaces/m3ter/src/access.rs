@@ -99,11 +99,29 @@ impl Access {
         Author::new(Actor::Principal(self.principal), self.context.now)
     }
 
+    pub(crate) fn may(&self, action: Action, target: &Target<'_>) -> bool {
+        self.rules.allow(action, target)
+    }
+
     pub(crate) fn permit(&self, action: Action, target: &Target<'_>) -> Result<(), Fault> {
-        if self.rules.allow(action, target) {
+        if self.may(action, target) {
             return Ok(());
         }
         Err(refused(action, target))
+    }
+
+    /// Leave for everything of a kind, of which no item is denied.
+    pub(crate) fn permit_all(
+        &self,
+        action: Action,
+        service: &'static str,
+        kind: &str,
+    ) -> Result<(), Fault> {
+        if self.rules.sight(action, service, kind).is_whole() {
+            return Ok(());
+        }
+        let id = None;
+        Err(refused(action, &Target { service, kind, id }))
     }
 }
 
@@ -126,7 +144,16 @@ impl FromRequestParts<App> for Access {
         let credential = &caller.credential;
         let organization = credential.organization.ok_or(Kind::OrganizationRequired)?;
         let principal = credential.principal.unwrap_or(credential.id);
-        let rules = app.rules.of(app.control.store(), organization, principal)?;
+        let known = (app.rules).known(app.control.store(), organization, principal);
+        let rules = match known {
+            Some(rules) => rules,
+            None => {
+                app.blocking(move |app| {
+                    (app.rules).make(app.control.store(), organization, principal)
+                })
+                .await?
+            }
+        };
         Ok(Self {
             organization,
             principal,

@@ -6,8 +6,8 @@ use crate::counter_adjustment::CounterAdjustment;
 use crate::entity::{At, Entity, Filter, ListQuery, entity_event, item, page_of, paths, read_page};
 use crate::search::Searchable;
 use crate::wire::{
-    CODE, CREDITS, CustomValues, NAME, STATEMENT_MODES, currency, id_text, positive, text, word,
-    words,
+    CODE, CREDITS, CustomValues, ID, NAME, STATEMENT_MODES, currency, id_text, positive, text,
+    word, words,
 };
 use axum::extract::State;
 use axum::http::Uri;
@@ -328,7 +328,7 @@ impl Entity for Account {
         let bill_epoch = fields.date("billEpoch");
         let purchase_order_number = fields.checked_string("purchaseOrderNumber", text(0, 100));
         let currency = currency(fields, "currency");
-        let statement_definition_id = fields.string("statementDefinitionId");
+        let statement_definition_id = fields.checked_string("statementDefinitionId", ID);
         let statement_mode = word(fields, "autoGenerateStatementMode", &STATEMENT_MODES);
         let credits = fields.array("creditApplicationOrder", CREDITS.len());
         let credit_application_order = words(fields, "creditApplicationOrder", credits, &CREDITS);

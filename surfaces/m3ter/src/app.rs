@@ -1,9 +1,11 @@
 //! What all handlers of the surface share.
 
 use crate::account::Holders;
+use crate::notification::EventRules;
 use crate::plan::Plans;
 use crate::rules::RuleCache;
 use crate::settings::M3terSettings;
+use crate::transfer::Transfers;
 use crate::writer::Writer;
 use meterd_control::Author;
 use meterd_fault::Fault;
@@ -23,6 +25,8 @@ pub struct App {
     /// Told when there is a job to do.
     pub(crate) wake: Arc<Notify>,
     pub(crate) rules: Arc<RuleCache>,
+    pub(crate) event_rules: Arc<EventRules>,
+    pub(crate) transfers: Arc<Transfers>,
 }
 
 impl Deref for App {
@@ -42,6 +46,8 @@ impl App {
             holders: Arc::default(),
             wake: Arc::default(),
             rules: Arc::default(),
+            event_rules: Arc::default(),
+            transfers: Arc::default(),
         }
     }
 
@@ -62,7 +68,7 @@ impl App {
         work: impl FnOnce(&mut Writer<'_, '_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         self.control.store().write(author, |writes| {
-            work(&mut Writer::new(writes, organization))
+            work(&mut Writer::new(writes, organization, &self.event_rules))
         })
     }
 }

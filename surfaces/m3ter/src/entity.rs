@@ -38,6 +38,12 @@ pub(crate) trait Entity: Resource + Guarded {
     /// Reads the request's body; what is wrong is noted in `fields`.
     fn read(fields: &mut Fields<'_>, at: &At<'_, Self>) -> Option<Self>;
 
+    /// What the caller needs leave for besides creating or replacing it: for what it does by itself later.
+    fn permit(&self, access: &Access) -> Result<(), Fault> {
+        let _ = access;
+        Ok(())
+    }
+
     /// The short reference that lists can be narrowed by.
     fn code(&self) -> Option<&str> {
         None
@@ -161,6 +167,7 @@ pub(crate) async fn create<E: Entity>(
         before: None,
     };
     let document = body.read(Form::LENIENT, |fields| E::read(fields, &at))?;
+    document.permit(&access)?;
     let stored = app
         .blocking(move |app| app.write(organization, &author, |writer| writer.create(document)))
         .await?;
@@ -209,6 +216,7 @@ pub(crate) async fn replace_stored<E: Entity>(
         let document = E::read(fields, &at);
         Some((version?, document?))
     })?;
+    document.permit(access)?;
     let id = before.id;
     let stored = app
         .blocking(move |app| {

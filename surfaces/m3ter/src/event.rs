@@ -3,9 +3,10 @@
 //! All of it lies in the control plane's one feed of events, where the names of this surface's begin with
 //! [`PREFIX`]; others of the same organization are not shown.
 
-use crate::access::{Allowed, Guarded, Retrieve, Seen};
+use crate::access::{Access, Action, Allowed, Guarded, Retrieve, Seen, Target};
 use crate::app::App;
 use crate::entity::{Page, read_page};
+use crate::event_types::entity_of;
 use crate::wire::millis;
 use axum::extract::State;
 use axum::http::Uri;
@@ -96,6 +97,35 @@ pub(crate) fn find_event(
     Ok(found.filter(|event| event.kind.starts_with(PREFIX)))
 }
 
+/// The entity that an event shows, which only those are told of who may retrieve it.
+fn shown(event: &Event) -> Option<Target<'_>> {
+    let own = event.data.get("m3terEvent")?;
+    let sides = own.get("eventData")?;
+    // What a notification tells of is another event.
+    let name = own.get("eventName").and_then(Value::as_str);
+    let name = name.or_else(|| event.kind.strip_prefix(PREFIX))?;
+    let dto = sides.get("newDto").or_else(|| sides.get("oldDto"))?;
+    Some(Target {
+        service: "config",
+        kind: entity_of(name)?,
+        id: dto.get("id").and_then(Value::as_str).and_then(parse_uuid),
+    })
+}
+
+/// Leave to see an event, with what it shows.
+pub(crate) fn permit_event(access: &Access, event: &Event) -> Result<(), Fault> {
+    let own = Target {
+        service: AnyEvent::SERVICE,
+        kind: AnyEvent::WORD,
+        id: Some(event_id(event.organization, event.sequence)),
+    };
+    access.permit(Action::ConfigRetrieve, &own)?;
+    match shown(event) {
+        Some(entity) => access.permit(Action::ConfigRetrieve, &entity),
+        None => Ok(()),
+    }
+}
+
 /// The data of an event: what the API shows, and what lists are narrowed by. What would be too long loses the side
 /// before the change first, then lists and objects, then all but the id.
 pub(crate) fn change_data(new: Option<Value>, old: Option<Value>, account: Option<&str>) -> Value {
@@ -157,7 +187,8 @@ pub(crate) async fn retrieve_event(
     let organization = access.organization;
     let found = app
         .blocking(move |app| {
-            find_event(app, organization, &id)?.ok_or_else(|| {
+            let found = find_event(app, organization, &id)?;
+            found.ok_or_else(|| {
                 Kind::ResourceNotFound {
                     resource: Resource::Event,
                     id,
@@ -166,6 +197,7 @@ pub(crate) async fn retrieve_event(
             })
         })
         .await?;
+    permit_event(&access, &found)?;
     Ok(Reply::ok(EventView::of(found)))
 }
 
@@ -239,7 +271,10 @@ impl Question {
 
     fn page(&self, app: &App, seen: &Seen<AnyEvent>) -> Result<Page<EventView>, Fault> {
         let organization = seen.access.organization;
-        let is_shown = |event: &Event| seen.sees(event_id(organization, event.sequence));
+        let is_shown = |event: &Event| {
+            let may = |entity| seen.access.may(Action::ConfigRetrieve, &entity);
+            seen.sees(event_id(organization, event.sequence)) && shown(event).is_none_or(may)
+        };
         // One more than the page tells whether there is another.
         let mut found = match &self.ids {
             Some(ids) => self.by_ids(app, organization, ids, is_shown)?,

@@ -315,14 +315,18 @@ pub(crate) fn fields_of(name: &str, custom: &CustomFields) -> Option<Vec<(String
     })
 }
 
+/// What an event of this name is about, if it is about an entity; as policies call it, too.
+pub(crate) fn entity_of(name: &str) -> Option<&str> {
+    match name.strip_prefix(SCHEDULED) {
+        Some(scheduled) => scheduled.split_once('.').map(|(entity, _)| entity),
+        None => changed_entity(name).map(|(entity, _)| entity),
+    }
+}
+
 /// The defaults of the custom fields that the entity of an event has.
 pub(crate) fn defaults_of<'c>(name: &str, custom: &'c CustomFields) -> &'c CustomValues {
     static NONE: CustomValues = CustomValues::NONE;
-    let entity = match name.strip_prefix(SCHEDULED) {
-        Some(scheduled) => scheduled.split_once('.').map(|(entity, _)| entity),
-        None => changed_entity(name).map(|(entity, _)| entity),
-    };
-    let owner = entity.and_then(Owner::of_entity);
+    let owner = entity_of(name).and_then(Owner::of_entity);
     owner.map_or(&NONE, |owner| custom.defaults(owner))
 }
 

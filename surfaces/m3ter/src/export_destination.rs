@@ -65,7 +65,7 @@ impl Entity for ExportDestination {
         let head = ExportHead::read(fields, before.map(|before| (&before.name, &before.code)));
         let given = fields.choice("destinationType", &[("S3", "S3"), ("GCS", "GCS")]);
         let bucket_name = fields.required_checked("bucketName", text(3, 63));
-        let prefix = fields.string("prefix");
+        let prefix = fields.checked_string("prefix", text(0, 1_024));
         let orders = [("TYPE_FIRST", "TYPE_FIRST"), ("TIME_FIRST", "TIME_FIRST")];
         let partition_order = fields.choice("partitionOrder", &orders);
         let project_number = fields.checked_string("projectNumber", text(1, 200));

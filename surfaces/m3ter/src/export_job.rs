@@ -5,21 +5,22 @@ use crate::app::App;
 use crate::entity::{At, Entity, Filter, ListQuery, item, page_of, paths};
 use crate::export_destination::ExportDestination;
 use crate::export_usage::selection_of;
+use crate::ingest::Measurements;
 use crate::jobs::Job;
 use crate::operational::OperationalType;
 use crate::transfer::Transfer;
 use crate::upload::Created;
-use crate::wire::{CODE, NAME, micros, value_of};
+use crate::wire::{CODE, ID, NAME, kept_value, micros};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use meterd_control::{Document, Reference, Resource, refers};
+use meterd_control::{Admission, Document, Reference, Resource, refers};
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::json::{Json, child};
 use meterd_http::{Failure, Params, Parsed, Reply};
-use meterd_model::{Date, Timestamp, Zone};
+use meterd_model::{Date, Timestamp, Zone, check_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -31,6 +32,8 @@ const DOWNLOAD_WINDOW: Duration = Duration::from_hours(24);
 const URL_LIFETIME: Duration = Duration::from_mins(15);
 /// Most ids, filters, aggregations or groups of one usage export.
 const LIST_MAX: usize = 1_000;
+/// Most jobs of an organization that have not begun.
+const WAITING_MAX: usize = 100;
 /// Most destinations of one export; each is a key of its schedule.
 const DESTINATIONS_MAX: usize = 100;
 
@@ -160,6 +163,18 @@ impl ExportRequest {
         Some((source?, request))
     }
 
+    /// Whoever takes data out needs leave for all of them: an export knows no single items.
+    pub(crate) fn permit(&self, access: &Access, source: SourceType) -> Result<(), Fault> {
+        if source == SourceType::Usage {
+            let (service, kind) = (Measurements::SERVICE, Measurements::WORD);
+            return access.permit_all(Action::MeasurementsExport, service, kind);
+        }
+        let kinds = self.operational_data_types.iter();
+        kinds
+            .filter_map(|kind| kind.entity())
+            .try_for_each(|kind| access.permit_all(Action::ConfigExport, "config", kind))
+    }
+
     /// The destinations, which must exist.
     pub(crate) fn destinations(&self) -> Vec<Reference> {
         let ids = self.destination_ids.iter().enumerate();
@@ -194,7 +209,8 @@ impl ExportRequest {
 }
 
 fn read_texts(fields: &mut Fields<'_>, name: &'static str, max: usize) -> Vec<String> {
-    fields.texts(name, max, Ok).unwrap_or_default()
+    let checked = |id: String| check_text(&id, ID).map(|()| id);
+    fields.texts(name, max, checked).unwrap_or_default()
 }
 
 fn read_types(fields: &mut Fields<'_>) -> Option<Vec<OperationalType>> {
@@ -223,7 +239,10 @@ fn read_types(fields: &mut Fields<'_>) -> Option<Vec<OperationalType>> {
 /// The items as they were sent; what each must be is told as of a usage query.
 fn read_items(fields: &mut Fields<'_>, name: &'static str) -> Vec<Value> {
     let items = fields.array(name, LIST_MAX).unwrap_or_default();
-    items.into_iter().map(value_of).collect()
+    match kept_value(fields, name, Json::Array(items)) {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    }
 }
 
 /// What destinations and schedules begin with. The official client cannot send either, so that both have a default.
@@ -268,6 +287,27 @@ impl Resource for ExportJob {
             _ => Vec::new(),
         }
     }
+
+    /// Jobs wait for their turn, but not without end.
+    fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
+        let Admission {
+            store,
+            organization,
+            before,
+        } = admission;
+        if before.is_some() {
+            return Ok(());
+        }
+        let waiting = [("status", ExportStatus::Pending.word())];
+        if store.count::<Self>(*organization, &waiting)? < WAITING_MAX {
+            return Ok(());
+        }
+        Err(Kind::TooManyRunning {
+            resource: Self::RESOURCE,
+            limit: WAITING_MAX as u64,
+        }
+        .into())
+    }
 }
 
 impl Guarded for ExportJob {
@@ -297,6 +337,7 @@ impl Entity for ExportJob {
 
 impl Job for ExportJob {
     const UNFINISHED: &'static [&'static str] = &["PENDING", "RUNNING"];
+    const KEPT: Duration = Duration::from_hours(30 * 24);
 }
 
 impl ExportJob {
@@ -336,6 +377,7 @@ pub(crate) async fn create_adhoc(
         request.read_times(fields, source, now);
         Some(ExportJob::new(source, request, None, now))
     })?;
+    job.request.permit(&access, job.source_type)?;
     let (organization, author) = (access.organization, access.author());
     let stored = app
         .blocking(move |app| app.write(organization, &author, |writer| writer.create(job)))

@@ -1,12 +1,13 @@
 //! Exports that repeat: by an interval or a cron expression, in UTC (4.12).
 
-use crate::access::Guarded;
+use crate::access::{Access, Guarded};
 use crate::app::App;
 use crate::cron::Cron;
 use crate::entity::{At, Entity, entity_event, every, paths};
 use crate::export_job::{ExportHead, ExportJob, ExportRequest, SourceType};
 use crate::operational::zone_of;
 use crate::period::TimePeriod;
+use crate::wire::text;
 use meterd_control::{Author, Changed, Document, List, Order, Reference, Resource, Stored};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
@@ -84,7 +85,7 @@ impl ScheduleType {
 
 impl Timing {
     fn read(fields: &mut Fields<'_>) -> Self {
-        let cron_expression = fields.string("cronExpression");
+        let cron_expression = fields.checked_string("cronExpression", text(1, 200));
         let schedule_type = fields.choice("scheduleType", &ScheduleType::WORDS);
         let period = fields.integer("period", 1, EVERY_MINUTES_MAX);
         let offset = fields.integer("offset", 1, 60);
@@ -199,6 +200,10 @@ impl Entity for ExportSchedule {
         })
     }
 
+    fn permit(&self, access: &Access) -> Result<(), Fault> {
+        self.request.permit(access, self.source_type)
+    }
+
     fn code(&self) -> Option<&str> {
         Some(&self.code)
     }
@@ -217,7 +222,15 @@ pub(crate) fn start_due(
     };
     let store = app.control.store();
     for stored in every::<ExportSchedule>(store, organization, list, |_| true)? {
-        start_if_due(app, &stored, now)?;
+        // The others must not wait for this one.
+        if let Err(fault) = start_if_due(app, &stored, now) {
+            tracing::warn!(
+                %organization,
+                schedule = %stored.id,
+                "export schedule: {}",
+                fault.log_context().unwrap_or("failed")
+            );
+        }
     }
     Ok(())
 }

@@ -1,23 +1,25 @@
 //! Work that goes on after its request was answered: uploaded files are read, exports are written.
 //!
 //! The queue is the store: a job that was waiting or running when the server stopped is found again. Two lanes take
-//! jobs, never two of one organization, the oldest first.
+//! jobs, of one organization after the other and never two of one, the oldest of each first.
 
 use crate::app::App;
 use crate::entity::Entity;
 use crate::export_job::ExportJob;
 use crate::upload::UploadJob;
 use crate::{export_schedule, export_work, scheduled_event, upload_work};
-use meterd_control::{List, Order};
+use meterd_control::{Author, List, Order, Stored};
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// How long nothing happens after a job could not go on, and how often the queue is looked at without being told.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Most jobs of one kind that an organization keeps, those that have not ended aside.
+const JOBS_MAX: usize = 10_000;
 /// How often schedules are looked at.
 const TICK: Duration = Duration::from_secs(30);
 
@@ -25,16 +27,27 @@ const TICK: Duration = Duration::from_secs(30);
 pub(crate) trait Job: Entity {
     /// The statuses in which there is something to do, as its index key `status` has them.
     const UNFINISHED: &'static [&'static str];
+    /// For how long it can be looked at.
+    const KEPT: Duration;
 }
 
 /// Does what this surface does by itself, until it is dropped. `now` is the server's clock.
 pub async fn work(app: App, now: fn() -> Timestamp) {
-    let busy = Mutex::default();
+    let busy = Mutex::<Busy>::default();
     tokio::join!(
         lane(&app, &busy, now),
         lane(&app, &busy, now),
         schedules(&app, now)
     );
+}
+
+/// What the lanes know of each other.
+#[derive(Debug, Default)]
+struct Busy {
+    /// Those that a lane works for.
+    organizations: HashSet<OrganizationId>,
+    /// Whose turn it was last.
+    served: Option<OrganizationId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +56,7 @@ enum Task {
     Export(Uuid),
 }
 
-async fn lane(app: &App, busy: &Mutex<HashSet<OrganizationId>>, now: fn() -> Timestamp) {
+async fn lane(app: &App, busy: &Mutex<Busy>, now: fn() -> Timestamp) {
     loop {
         let done = match take(app, busy).await {
             Ok(None) => {
@@ -60,7 +73,7 @@ async fn lane(app: &App, busy: &Mutex<HashSet<OrganizationId>>, now: fn() -> Tim
                     Task::Upload(id) => upload_work::run(app, organization, id, now).await,
                     Task::Export(id) => export_work::run(app, organization, id, now).await,
                 };
-                lock(busy).remove(&organization);
+                lock(busy).organizations.remove(&organization);
                 done
             }
             Err(fault) => Err(fault),
@@ -75,27 +88,36 @@ async fn lane(app: &App, busy: &Mutex<HashSet<OrganizationId>>, now: fn() -> Tim
     }
 }
 
-/// The oldest job of an organization that none is done for; that organization is busy from then on.
-async fn take(
-    app: &App,
-    busy: &Mutex<HashSet<OrganizationId>>,
-) -> Result<Option<(OrganizationId, Task)>, Fault> {
-    for organization in app.blocking(organizations).await? {
-        if lock(busy).contains(&organization) {
+/// The oldest job of the next organization that none is done for; that organization is busy from then on. They take
+/// turns, so that none waits for one that always has another job.
+async fn take(app: &App, busy: &Mutex<Busy>) -> Result<Option<(OrganizationId, Task)>, Fault> {
+    let mut organizations = app.blocking(organizations).await?;
+    let served = lock(busy).served;
+    let served = organizations.iter().position(|id| Some(*id) == served);
+    organizations.rotate_left(served.map_or(0, |place| place + 1));
+    for organization in organizations {
+        if lock(busy).organizations.contains(&organization) {
             continue;
         }
-        let upload = oldest::<UploadJob>(app, organization)?.map(Task::Upload);
-        let export = oldest::<ExportJob>(app, organization)?.map(Task::Export);
-        if let Some(task) = upload.or(export)
-            && lock(busy).insert(organization)
+        let upload = oldest::<UploadJob>(app, organization)?.map(|(at, id)| (at, Task::Upload(id)));
+        let export = oldest::<ExportJob>(app, organization)?.map(|(at, id)| (at, Task::Export(id)));
+        let oldest = upload.into_iter().chain(export).min_by_key(|(at, _)| *at);
+        let mut busy = lock(busy);
+        if let Some((_, task)) = oldest
+            && busy.organizations.insert(organization)
         {
+            busy.served = Some(organization);
             return Ok(Some((organization, task)));
         }
     }
     Ok(None)
 }
 
-fn oldest<J: Job>(app: &App, organization: OrganizationId) -> Result<Option<Uuid>, Fault> {
+/// With the time at which it was asked for.
+fn oldest<J: Job>(
+    app: &App,
+    organization: OrganizationId,
+) -> Result<Option<(Timestamp, Uuid)>, Fault> {
     let statuses: Vec<_> = J::UNFINISHED.iter().map(ToString::to_string).collect();
     let list = List {
         any_of: Some(("status", &statuses)),
@@ -104,7 +126,48 @@ fn oldest<J: Job>(app: &App, organization: OrganizationId) -> Result<Option<Uuid
         ..List::default()
     };
     let page = app.control.store().list::<J>(organization, &list)?;
-    Ok(page.items.first().map(|stored| stored.id))
+    Ok(page
+        .items
+        .first()
+        .map(|stored| (stored.created_at, stored.id)))
+}
+
+/// Removes jobs that have ended and are past their time or their number, the oldest first. Waits for the disk.
+fn remove_old<J: Job>(
+    app: &App,
+    organization: OrganizationId,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let store = app.control.store();
+    let is_ended = |stored: &Stored<J>| {
+        let keys = stored.document.index_keys();
+        let is_unfinished = |status: &&str| keys.contains(&("status", (*status).to_owned()));
+        !J::UNFINISHED.iter().any(is_unfinished)
+    };
+    loop {
+        let excess = store
+            .count::<J>(organization, &[])?
+            .saturating_sub(JOBS_MAX);
+        let list = List {
+            order: Order::OldestFirst,
+            ..List::default()
+        };
+        let oldest = store.list::<J>(organization, &list)?.items;
+        let old: Vec<_> = (oldest.iter().enumerate())
+            .filter(|(place, stored)| {
+                let is_past = stored.created_at.saturating_add(J::KEPT) <= now;
+                (is_past || *place < excess) && is_ended(stored)
+            })
+            .map(|(_, stored)| stored.id)
+            .collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        app.write(organization, &Author::system(now), |writer| {
+            old.into_iter()
+                .try_for_each(|id| writer.delete::<J>(id).map(drop))
+        })?;
+    }
 }
 
 async fn schedules(app: &App, now: fn() -> Timestamp) {
@@ -121,15 +184,20 @@ async fn schedules(app: &App, now: fn() -> Timestamp) {
 /// for the disk.
 pub fn tick(app: &App, now: Timestamp) -> Result<(), Fault> {
     for organization in organizations(app)? {
-        // The other organizations must not wait for this one.
-        let done = scheduled_event::raise_due(app, organization, now)
-            .and_then(|()| export_schedule::start_due(app, organization, now));
-        if let Err(fault) = done {
-            tracing::warn!(
-                %organization,
-                "schedules: {}",
-                fault.log_context().unwrap_or("failed")
-            );
+        for done in [
+            scheduled_event::raise_due(app, organization, now),
+            export_schedule::start_due(app, organization, now),
+            remove_old::<UploadJob>(app, organization, now),
+            remove_old::<ExportJob>(app, organization, now),
+        ] {
+            // The other organizations must not wait for this one.
+            if let Err(fault) = done {
+                tracing::warn!(
+                    %organization,
+                    "schedules: {}",
+                    fault.log_context().unwrap_or("failed")
+                );
+            }
         }
     }
     app.wake.notify_one();
@@ -150,8 +218,6 @@ fn organizations(app: &App) -> Result<Vec<OrganizationId>, Fault> {
     }
 }
 
-fn lock(
-    busy: &Mutex<HashSet<OrganizationId>>,
-) -> std::sync::MutexGuard<'_, HashSet<OrganizationId>> {
+fn lock(busy: &Mutex<Busy>) -> MutexGuard<'_, Busy> {
     busy.lock().unwrap_or_else(PoisonError::into_inner)
 }

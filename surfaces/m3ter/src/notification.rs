@@ -4,7 +4,7 @@ use crate::access::{Access, Action, Guarded, Target};
 use crate::app::App;
 use crate::custom_fields::CustomFields;
 use crate::entity::{At, Entity, Filter, entity_event, paths};
-use crate::event::{PREFIX, find_event};
+use crate::event::{PREFIX, find_event, permit_event};
 use crate::event_types::{CUSTOM, defaults_of, fields_of, is_known};
 use crate::singleton::current;
 use crate::wire::{CustomValue, CustomValues, text};
@@ -17,11 +17,15 @@ use meterd_http::{Failure, Parsed, Reply};
 use meterd_model::{Decimal, OrganizationId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use uuid::Uuid;
 
 /// Configurations that one event can fire; they are evaluated inside the write that raises the event.
 const PER_EVENT_MAX: usize = 100;
 const CALCULATION_CHARS_MAX: usize = 5_000;
+/// Rules that are remembered.
+const RULES_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,51 +57,99 @@ impl Notification {
     }
 }
 
-/// Which of the notifications the event fires. A calculation without a result fires nothing.
-pub(crate) fn firing<'n>(
-    notifications: &'n [Arc<Stored<Notification>>],
-    event: &Value,
-    custom: &CustomFields,
-) -> impl Iterator<Item = &'n Stored<Notification>> {
-    let fires = |notification: &Notification| {
-        if notification.always_fire_event {
-            return true;
+/// The rules of notifications, each made once for what it is made of.
+#[derive(Debug, Default)]
+pub(crate) struct EventRules {
+    known: Mutex<HashMap<Uuid, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Version of the notification, revision of the custom fields.
+    made_of: (u64, u64),
+    rule: Arc<Result<EventRule, String>>,
+}
+
+impl EventRules {
+    /// Which of the notifications the event fires. A calculation without a result fires nothing.
+    pub(crate) fn firing(
+        &self,
+        store: &Store,
+        notifications: Vec<Arc<Stored<Notification>>>,
+        event: &Value,
+    ) -> Result<Vec<Arc<Stored<Notification>>>, Fault> {
+        let mut firing = Vec::new();
+        for stored in notifications {
+            if stored.document.always_fire_event || self.holds(store, &stored, event)? {
+                firing.push(stored);
+            }
         }
-        let Some(calculation) = &notification.calculation else {
-            return false;
-        };
-        let outcome = EventRule::parse(calculation, &notification.event_name, custom)
-            .and_then(|rule| rule.evaluate(event));
-        outcome.unwrap_or_else(|reason| {
-            tracing::debug!(
-                code = notification.code,
-                reason,
-                "notification without a result"
-            );
-            None
-        }) == Some(true)
-    };
-    let mut matching = Vec::new();
-    for stored in notifications {
-        if fires(&stored.document) {
-            matching.push(stored.as_ref());
-        }
+        Ok(firing)
     }
-    matching.into_iter()
+
+    fn holds(
+        &self,
+        store: &Store,
+        stored: &Stored<Notification>,
+        event: &Value,
+    ) -> Result<bool, Fault> {
+        let Some(calculation) = &stored.document.calculation else {
+            return Ok(false);
+        };
+        // Before anything is read: what changes meanwhile makes the rule old at once.
+        let revision = store.revision::<CustomFields>(stored.organization);
+        let made_of = (stored.version, revision);
+        let known = self.lock().get(&stored.id).and_then(|known| {
+            let is_new = known.made_of == made_of;
+            is_new.then(|| Arc::clone(&known.rule))
+        });
+        let rule = match known {
+            Some(rule) => rule,
+            None => {
+                let custom: CustomFields = current(store, stored.organization)?;
+                let name = &stored.document.event_name;
+                let rule = Arc::new(EventRule::parse(calculation, name, &custom));
+                let known = Known {
+                    made_of,
+                    rule: Arc::clone(&rule),
+                };
+                let mut all = self.lock();
+                if all.len() >= RULES_MAX {
+                    all.clear();
+                }
+                all.insert(stored.id, known);
+                rule
+            }
+        };
+        let outcome = match rule.as_ref() {
+            Ok(rule) => rule.evaluate(event),
+            Err(reason) => Err(reason.clone()),
+        };
+        Ok(outcome.unwrap_or_else(|reason| {
+            let code = &stored.document.code;
+            tracing::debug!(code, reason, "notification without a result");
+            None
+        }) == Some(true))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A calculation over an event: true where it shall fire.
 #[derive(Debug)]
-struct EventRule<'c> {
+struct EventRule {
     calculation: Calculation,
-    paths: Vec<String>,
+    /// What the calculation reads, with its place in the row.
+    paths: Vec<(usize, String)>,
     /// Of the custom fields that the event's entity has.
-    defaults: &'c CustomValues,
+    defaults: CustomValues,
 }
 
-impl<'c> EventRule<'c> {
+impl EventRule {
     /// The error is a clause, such as `character 7: …`.
-    fn parse(text: &str, event_name: &str, custom: &'c CustomFields) -> Result<Self, String> {
+    fn parse(text: &str, event_name: &str, custom: &CustomFields) -> Result<Self, String> {
         let formula = Formula::parse(text).map_err(|error| error.to_string())?;
         let fields = fields_of(event_name, custom)
             .unwrap_or_default()
@@ -112,19 +164,23 @@ impl<'c> EventRule<'c> {
             let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             errors.join("; ")
         })?;
-        let paths = variables.into_iter().map(|variable| variable.name);
+        let read = calculation.places().filter_map(|place| {
+            let variable = variables.get(place)?;
+            Some((place, variable.name.clone()))
+        });
         Ok(Self {
+            paths: read.collect(),
             calculation,
-            paths: paths.collect(),
-            defaults: defaults_of(event_name, custom),
+            defaults: defaults_of(event_name, custom).clone(),
         })
     }
 
     /// None if the result is null.
     fn evaluate(&self, event: &Value) -> Result<Option<bool>, String> {
-        let mut row = vec![Term::Null; self.paths.len()];
-        for place in self.calculation.places() {
-            if let (Some(term), Some(path)) = (row.get_mut(place), self.paths.get(place)) {
+        let width = self.paths.iter().map(|(place, _)| place + 1).max();
+        let mut row = vec![Term::Null; width.unwrap_or(0)];
+        for (place, path) in &self.paths {
+            if let Some(term) = row.get_mut(*place) {
                 *term = self.term(event, path);
             }
         }
@@ -326,9 +382,8 @@ pub(crate) async fn evaluate(
             calculation: calculation?,
         })
     })?;
-    let organization = access.organization;
     let outcome = app
-        .blocking(move |app| try_out(app, organization, &trial))
+        .blocking(move |app| try_out(app, &access, &trial))
         .await?;
     Ok(Reply::ok(Evaluated {
         success: outcome.is_ok(),
@@ -336,15 +391,16 @@ pub(crate) async fn evaluate(
     }))
 }
 
-fn try_out(
-    app: &App,
-    organization: OrganizationId,
-    trial: &Trial,
-) -> Result<Result<(), String>, Fault> {
+fn try_out(app: &App, access: &Access, trial: &Trial) -> Result<Result<(), String>, Fault> {
+    let organization = access.organization;
     let event = match &trial.event_id {
         None => None,
         Some(id) => match find_event(app, organization, id)? {
-            Some(event) => Some(event),
+            Some(event) => {
+                // The outcome tells of what the event shows.
+                permit_event(access, &event)?;
+                Some(event)
+            }
             None => {
                 let id = id.clone();
                 let resource = meterd_fault::Resource::Event;

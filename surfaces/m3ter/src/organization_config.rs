@@ -4,7 +4,7 @@ use crate::access::Guarded;
 use crate::entity::{At, Entity, entity_event, paths};
 use crate::singleton::{Singleton, singleton_key};
 use crate::wire::{
-    CREDITS, CustomValues, STATEMENT_MODES, currency, positive, read_each, text, word, words,
+    CREDITS, CustomValues, ID, STATEMENT_MODES, currency, positive, read_each, text, word, words,
 };
 use meterd_control::{Changed, Document, Resource};
 use meterd_fault::Rule;
@@ -194,13 +194,13 @@ impl Entity for OrganizationConfig {
         let external_invoice_date = word(fields, "externalInvoiceDate", &INVOICE_DATES);
         let suppressed_empty_bills = fields.boolean("suppressedEmptyBills");
         let consolidate_bills = fields.boolean("consolidateBills");
-        let statement_definition_id = fields.string("defaultStatementDefinitionId");
+        let statement_definition_id = fields.checked_string("defaultStatementDefinitionId", ID);
         let statement_mode = word(fields, "autoGenerateStatementMode", &STATEMENT_MODES);
         let credits = fields.array("creditApplicationOrder", CREDITS.len());
         let credit_application_order = words(fields, "creditApplicationOrder", credits, &CREDITS);
         let allow_negative_balances = fields.boolean("allowNegativeBalances");
         let allow_overlapping_plans = fields.boolean("allowOverlappingPlans");
-        let bill_prefix = fields.string("billPrefix");
+        let bill_prefix = fields.checked_string("billPrefix", text(0, 100));
         let sequence_start_number = fields.integer("sequenceStartNumber", i64::MIN, i64::MAX);
         let custom_fields = CustomValues::read(fields);
         Some(Self {

@@ -2,20 +2,22 @@
 
 use crate::access::{Allowed, Delete, Guarded, Retrieve, Update};
 use crate::app::App;
-use crate::entity::{At, Entity, ListQuery, Page, View, item, paths};
+use crate::entity::{At, Entity, ListQuery, Page, View, every, item, paths};
 use crate::grant::Grant;
-use crate::policy::{NAME_100, policies_of};
-use crate::rules::{PRINCIPAL_GROUPS, carrying};
+use crate::policy::{NAME_100, PermissionPolicy, policies_of};
+use crate::rules::{GROUP_DEPTH_MAX, PRINCIPAL_GROUPS, carrying};
+use crate::statement::Scope;
 use crate::wire::{CODE, text};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use meterd_control::{Document, List, Resource, Use, used_by};
+use meterd_control::{Document, List, Order, Resource, Store, Stored, Use, used_by};
 use meterd_fault::{Fault, Kind, Location, Problem, Rule};
 use meterd_http::fields::{Fields, Form, parse_uuid, text_rule};
 use meterd_http::{Failure, Params, Parsed, Reply};
 use meterd_model::{OrganizationId, TextRule, check_text};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// Most members of one group.
@@ -188,21 +190,86 @@ fn check_nesting(
     if member.target_type == TargetType::Item {
         return Ok(());
     }
+    let store = app.control.store();
     let target = match member.target_uuid() {
-        Some(id) if id != member.group_id => app
-            .control
-            .store()
-            .find::<ResourceGroup>(organization, id)?,
+        Some(id) if id != member.group_id => store.find::<ResourceGroup>(organization, id)?,
         _ => None,
     };
-    if target.is_some_and(|target| target.document.group_type == group.group_type) {
+    let target = target.filter(|target| target.document.group_type == group.group_type);
+    let Some(target) = target else {
+        let rule = Rule::UnknownReference {
+            resource: ResourceGroup::RESOURCE,
+        };
+        let problem = Problem::body("/targetId", rule).with_value(&member.target_id);
+        return Err(Fault::invalid(problem));
+    };
+    let nested = |key: (&str, Uuid)| -> Result<Vec<GroupMember>, Fault> {
+        let members = carrying::<GroupMember>(store, organization, key)?;
+        let members = members.iter().map(|stored| &stored.document);
+        let nested = members.filter(|member| member.target_type == TargetType::Group);
+        Ok(nested.cloned().collect())
+    };
+    let above = depth(member.group_id, |group| {
+        let holders = nested(("targetId", group))?;
+        Ok(holders.iter().map(|holder| holder.group_id).collect())
+    })?;
+    let below = depth(target.id, |group| {
+        let held = nested(("groupId", group))?;
+        Ok(held.iter().filter_map(GroupMember::target_uuid).collect())
+    })?;
+    if above + below <= GROUP_DEPTH_MAX {
         return Ok(());
     }
-    let rule = Rule::UnknownReference {
-        resource: ResourceGroup::RESOURCE,
+    let text = format!("must not be added: groups hold groups to a depth of {GROUP_DEPTH_MAX}");
+    let rule = Rule::Other {
+        code: "group_depth",
+        text: text.into(),
     };
-    let problem = Problem::body("/targetId", rule).with_value(&member.target_id);
-    Err(Fault::invalid(problem))
+    Err(Fault::invalid(Problem::body("/targetId", rule)))
+}
+
+/// How many levels of groups there are from this one on, which is the first; past [`GROUP_DEPTH_MAX`] nobody counts.
+fn depth(group: Uuid, next: impl Fn(Uuid) -> Result<Vec<Uuid>, Fault>) -> Result<usize, Fault> {
+    let mut level = HashSet::from([group]);
+    for depth in 1..=GROUP_DEPTH_MAX {
+        let mut further = HashSet::new();
+        for group in level {
+            further.extend(next(group)?);
+        }
+        if further.is_empty() {
+            return Ok(depth);
+        }
+        level = further;
+    }
+    Ok(GROUP_DEPTH_MAX + 1)
+}
+
+/// What a policy says of a group would be said of nothing once it is gone: a denial would deny no more.
+fn check_unnamed(
+    store: &Store,
+    organization: OrganizationId,
+    group: &Stored<ResourceGroup>,
+) -> Result<(), Fault> {
+    let names = |policy: &Stored<PermissionPolicy>| {
+        let statements = policy.document.permission_policy.iter();
+        let mut patterns = statements.flat_map(|statement| &statement.resource);
+        patterns.any(|pattern| matches!(pattern.scope, Scope::Group(_, id) if id == group.id))
+    };
+    let list = List {
+        order: Order::OldestFirst,
+        ..List::default()
+    };
+    let policies = every::<PermissionPolicy>(store, organization, list, names)?;
+    let Some(policy) = policies.first() else {
+        return Ok(());
+    };
+    Err(Kind::ResourceInUse {
+        resource: ResourceGroup::RESOURCE,
+        id: group.document.label(),
+        used_by: PermissionPolicy::RESOURCE,
+        user: policy.document.name.clone(),
+    }
+    .into())
 }
 
 /// Takes something out of the group.
@@ -234,6 +301,8 @@ pub(crate) async fn remove_resource(
 fn read_member(body: Parsed, group_id: Uuid) -> Result<GroupMember, Fault> {
     body.read(Form::LENIENT, |fields| {
         let target_id = fields.required_checked("targetId", TARGET_ID);
+        // One spelling of each id, since members are looked up by it.
+        let target_id = target_id.map(|id| parse_uuid(&id).map_or(id, |id| id.to_string()));
         let target_type = fields.required_choice(
             "targetType",
             &[("ITEM", TargetType::Item), ("GROUP", TargetType::Group)],
@@ -253,11 +322,12 @@ pub(crate) async fn remove_group(
     Allowed { access, .. }: Allowed<Delete, ResourceGroup>,
 ) -> Result<Reply<View<ResourceGroup>>, Failure> {
     let organization = access.organization;
-    let id = item::<ResourceGroup>(&app, organization, &params)?.id;
-    let author = access.author();
+    let group = item::<ResourceGroup>(&app, organization, &params)?;
+    let (id, author) = (group.id, access.author());
     let stored = app
         .blocking(move |app| {
             app.control.store().write(&author, |writes| {
+                check_unnamed(writes.store(), organization, &group)?;
                 let members =
                     carrying::<GroupMember>(writes.store(), organization, ("groupId", id))?;
                 for member in members {

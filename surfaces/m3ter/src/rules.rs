@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 /// Groups within groups are followed so far; what is deeper does not count.
-const GROUP_DEPTH_MAX: usize = 8;
-/// Principals whose rules are remembered.
-const CACHED_MAX: usize = 10_000;
+pub(crate) const GROUP_DEPTH_MAX: usize = 8;
+/// Items that groups name for one principal, all of its policies together.
+const GROUPED_MAX: usize = 100_000;
+/// Rules that are remembered, and items that they name, of all principals together.
+const CACHED_MAX: usize = 1_000_000;
 /// Types of resource groups whose members get what is granted to the group.
 pub(crate) const PRINCIPAL_GROUPS: [&str; 2] = ["user", "serviceuser"];
 
@@ -25,6 +27,8 @@ pub(crate) const PRINCIPAL_GROUPS: [&str; 2] = ["user", "serviceuser"];
 pub(crate) struct Rules {
     allow: Vec<RuleOf>,
     deny: Vec<RuleOf>,
+    /// What it takes to remember them, in rules and items.
+    size: usize,
 }
 
 /// One resource of one statement.
@@ -40,7 +44,7 @@ enum Cover {
     Everything,
     Service(String),
     Kind(KindName),
-    Items(KindName, HashSet<Uuid>),
+    Items(KindName, Arc<HashSet<Uuid>>),
 }
 
 /// Which items of a kind something may be done to. Made once for a list, since rules and items may both be many.
@@ -59,6 +63,10 @@ impl Sight {
 
     pub(crate) fn has(&self, id: Uuid) -> bool {
         (self.all || self.allowed.contains(&id)) && !self.denied.contains(&id)
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.all && self.denied.is_empty()
     }
 }
 
@@ -84,17 +92,21 @@ impl Rules {
         }
     }
 
-    fn add(&mut self, statements: &[Statement], groups: &Groups<'_>) -> Result<(), Fault> {
+    fn add(&mut self, statements: &[Statement], groups: &mut Groups<'_>) -> Result<(), Fault> {
         for statement in statements {
             let actions = statement.action.iter().map(|action| match action {
                 StatedAction::All => None,
                 StatedAction::One(action) => Some(*action),
             });
             let actions: Option<Vec<_>> = actions.collect();
+            let mut stated = HashSet::new();
             for pattern in &statement.resource {
+                if !stated.insert(&pattern.scope) {
+                    continue;
+                }
                 let rule = RuleOf {
                     actions: actions.clone(),
-                    cover: groups.resolve(&pattern.scope)?,
+                    cover: groups.resolve(&pattern.scope, statement.effect)?,
                 };
                 match statement.effect {
                     Effect::Allow => self.allow.push(rule),
@@ -113,7 +125,7 @@ fn gathered(rules: &[RuleOf], action: Action, whole: &Target<'_>) -> (bool, Hash
     let touching = |rule: &&RuleOf| rule.acts(action) && rule.cover.touches(whole);
     for rule in rules.iter().filter(touching) {
         match &rule.cover {
-            Cover::Items(_, ids) => items.extend(ids),
+            Cover::Items(_, ids) => items.extend(ids.iter()),
             Cover::Everything | Cover::Service(_) | Cover::Kind(_) => covers_all = true,
         }
     }
@@ -155,27 +167,56 @@ impl KindName {
     }
 }
 
-/// The resource groups of one organization.
+/// The resource groups of one organization, and what was found in them for one principal.
 struct Groups<'a> {
     store: &'a Store,
     organization: OrganizationId,
+    /// By group and kind; none where there is no room for more.
+    resolved: HashMap<(Uuid, String), Option<Arc<HashSet<Uuid>>>>,
+    /// Items that may still be named by groups.
+    room: usize,
 }
 
-impl Groups<'_> {
-    fn resolve(&self, scope: &Scope) -> Result<Cover, Fault> {
+impl<'a> Groups<'a> {
+    fn new(store: &'a Store, organization: OrganizationId) -> Self {
+        Self {
+            store,
+            organization,
+            resolved: HashMap::new(),
+            room: GROUPED_MAX,
+        }
+    }
+
+    fn resolve(&mut self, scope: &Scope, effect: Effect) -> Result<Cover, Fault> {
         Ok(match scope {
             Scope::Everything => Cover::Everything,
             Scope::Service(service) => Cover::Service(service.clone()),
             Scope::Kind(name) => Cover::Kind(name.clone()),
-            Scope::Item(name, id) => Cover::Items(name.clone(), HashSet::from([*id])),
-            Scope::Group(name, group) => {
-                Cover::Items(name.clone(), self.items(&name.kind, *group)?)
-            }
+            Scope::Item(name, id) => Cover::Items(name.clone(), Arc::new(HashSet::from([*id]))),
+            Scope::Group(name, group) => match (self.grouped(&name.kind, *group)?, effect) {
+                (Some(items), _) => Cover::Items(name.clone(), items),
+                // Without room nothing of the group is allowed, and all of its kind is denied.
+                (None, Effect::Allow) => Cover::Items(name.clone(), Arc::default()),
+                (None, Effect::Deny) => Cover::Kind(name.clone()),
+            },
         })
     }
 
-    /// The ids of what a group holds, itself or in groups within.
-    fn items(&self, kind: &str, group: Uuid) -> Result<HashSet<Uuid>, Fault> {
+    /// The ids of what a group holds; none if there is no room for them.
+    fn grouped(&mut self, kind: &str, group: Uuid) -> Result<Option<Arc<HashSet<Uuid>>>, Fault> {
+        let key = (group, kind.to_owned());
+        if let Some(known) = self.resolved.get(&key) {
+            return Ok(known.clone());
+        }
+        let items = self.items(kind, group)?.map(Arc::new);
+        let taken = items.as_ref().map_or(0, |items| items.len());
+        self.room = self.room.saturating_sub(taken);
+        self.resolved.insert(key, items.clone());
+        Ok(items)
+    }
+
+    /// The ids of what a group holds, itself or in groups within; none if they are more than there is room for.
+    fn items(&self, kind: &str, group: Uuid) -> Result<Option<HashSet<Uuid>>, Fault> {
         let mut items = HashSet::new();
         let mut seen = HashSet::from([group]);
         let mut level = vec![group];
@@ -197,10 +238,13 @@ impl Groups<'_> {
                         _ => {}
                     }
                 }
+                if items.len() > self.room {
+                    return Ok(None);
+                }
             }
             level = below;
         }
-        Ok(items)
+        Ok(Some(items))
     }
 
     fn members(&self, key: (&str, Uuid)) -> Result<Vec<Arc<Stored<GroupMember>>>, Fault> {
@@ -251,10 +295,7 @@ pub(crate) fn carrying<D: Document>(
 }
 
 fn compile(store: &Store, organization: OrganizationId, principal: Uuid) -> Result<Rules, Fault> {
-    let groups = Groups {
-        store,
-        organization,
-    };
+    let mut groups = Groups::new(store, organization);
     let mut policies = HashSet::new();
     for identity in groups.identities(principal)? {
         let grants = carrying::<Grant>(store, organization, ("principalId", identity))?;
@@ -267,9 +308,10 @@ fn compile(store: &Store, organization: OrganizationId, principal: Uuid) -> Resu
     let mut rules = Rules::default();
     for policy in policies {
         if let Some(policy) = store.find::<PermissionPolicy>(organization, policy)? {
-            rules.add(&policy.document.permission_policy, &groups)?;
+            rules.add(&policy.document.permission_policy, &mut groups)?;
         }
     }
+    rules.size = 1 + rules.allow.len() + rules.deny.len() + (GROUPED_MAX - groups.room);
     Ok(rules)
 }
 
@@ -291,29 +333,35 @@ impl std::fmt::Debug for RuleCache {
 }
 
 impl RuleCache {
-    /// As everything was when this was called, so that a change acts on the very next request.
-    pub(crate) fn of(
+    /// The rules if they are remembered as everything is now, so that a change acts on the very next request.
+    pub(crate) fn known(
+        &self,
+        store: &Store,
+        organization: OrganizationId,
+        principal: Uuid,
+    ) -> Option<Arc<Rules>> {
+        let made_of = made_of(store, organization);
+        let all = self.lock();
+        let known = all.get(&(organization, principal));
+        let known = known.filter(|known| known.made_of == made_of)?;
+        Some(Arc::clone(&known.rules))
+    }
+
+    /// Makes the rules, which may take the time of reading many members of groups.
+    pub(crate) fn make(
         &self,
         store: &Store,
         organization: OrganizationId,
         principal: Uuid,
     ) -> Result<Arc<Rules>, Fault> {
         // Before anything is read: what changes meanwhile makes the rules old at once.
-        let made_of = [
-            store.revision::<PermissionPolicy>(organization),
-            store.revision::<Grant>(organization),
-            store.revision::<ResourceGroup>(organization),
-            store.revision::<GroupMember>(organization),
-        ];
+        let made_of = made_of(store, organization);
         let key = (organization, principal);
-        if let Some(known) = self.lock().get(&key)
-            && known.made_of == made_of
-        {
-            return Ok(Arc::clone(&known.rules));
-        }
         let rules = Arc::new(compile(store, organization, principal)?);
         let mut cached = self.lock();
-        if cached.len() >= CACHED_MAX && !cached.contains_key(&key) {
+        cached.remove(&key);
+        let held: usize = cached.values().map(|known| known.rules.size).sum();
+        if held + rules.size > CACHED_MAX {
             cached.clear();
         }
         let known = Known {
@@ -327,6 +375,16 @@ impl RuleCache {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(OrganizationId, Uuid), Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The revisions of what rules are made of.
+fn made_of(store: &Store, organization: OrganizationId) -> [u64; 4] {
+    [
+        store.revision::<PermissionPolicy>(organization),
+        store.revision::<Grant>(organization),
+        store.revision::<ResourceGroup>(organization),
+        store.revision::<GroupMember>(organization),
+    ]
 }
 
 #[cfg(test)]
@@ -360,12 +418,9 @@ mod tests {
             meterd_control::Settings::default(),
         )
         .unwrap();
-        let groups = Groups {
-            store: control.store(),
-            organization: OrganizationId(ONE),
-        };
+        let mut groups = Groups::new(control.store(), OrganizationId(ONE));
         let mut rules = Rules::default();
-        rules.add(statements, &groups).unwrap();
+        rules.add(statements, &mut groups).unwrap();
         rules
     }
 
@@ -407,6 +462,52 @@ mod tests {
             assert_eq!([sight.has(ONE), sight.has(TWO)], [first, second]);
             assert_eq!(sight.is_empty(), !first && !second, "{statements:?}");
         }
+    }
+
+    #[test]
+    fn groups_past_the_bound_allow_nothing_and_deny_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = meterd_control::Settings {
+            documents: crate::documents(),
+            ..meterd_control::Settings::default()
+        };
+        let path = directory.path().join("control.sqlite");
+        let control = meterd_control::Control::open(path, settings).unwrap();
+        let store = control.store();
+        let author = meterd_control::Author::system(meterd_model::Timestamp::MIN);
+        let made = store
+            .create_organization(meterd_control::Organization::named("acme"), &author)
+            .unwrap();
+        let organization = made.organization_id();
+        let group = ResourceGroup {
+            name: "meters".to_owned(),
+            group_type: "meter".to_owned(),
+        };
+        let group = store.create(organization, group, &author).unwrap().id;
+        for id in [ONE, TWO] {
+            let member = GroupMember {
+                group_id: group,
+                target_id: id.to_string(),
+                target_type: TargetType::Item,
+            };
+            store.create(organization, member, &author).unwrap();
+        }
+        let of_group = format!("config:meter/group/{group}");
+        let may = |room, statements: &[Statement]| {
+            let mut groups = Groups::new(store, organization);
+            groups.room = room;
+            let mut rules = Rules::default();
+            rules.add(statements, &mut groups).unwrap();
+            [ONE, TWO, Uuid::from_u128(3)]
+                .map(|id| rules.allow(Action::ConfigRetrieve, &meter(Some(id))))
+        };
+        let denied = [allow("*"), deny(&of_group)];
+        // Named twice, its members take room once.
+        let allowed = [allow(&of_group), allow(&of_group)];
+        assert_eq!(may(2, &allowed), [true, true, false]);
+        assert_eq!(may(2, &denied), [false, false, true]);
+        assert_eq!(may(1, &allowed), [false; 3]);
+        assert_eq!(may(1, &denied), [false; 3]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::access::Guarded;
 use crate::entity::{At, Entity, entity_event, paths};
 use crate::usage::question::{Selection, read_limit};
-use crate::wire::{NAME, value_of, word};
+use crate::wire::{NAME, kept_value, word};
 use meterd_control::{Changed, Document, Resource};
 use meterd_http::fields::Fields;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ impl Entity for SavedQuery {
         Selection::read(&mut query_fields);
         Some(Self {
             name: name?,
-            usage_query: value_of(query),
+            usage_query: kept_value(fields, "usageQuery", query),
         })
     }
 }

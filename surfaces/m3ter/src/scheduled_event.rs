@@ -3,6 +3,7 @@
 use crate::access::Guarded;
 use crate::app::App;
 use crate::entity::{At, Entity, entity_event, every, paths};
+use crate::event::change_data;
 use crate::event_types::{SCHEDULED, is_known};
 use crate::operational::{each_dto, is_served, zone_of};
 use crate::wire::text;
@@ -12,7 +13,7 @@ use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
 use meterd_model::{Alphabet, Date, OrganizationId, TextRule, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 
 /// Farthest from the date that an event may be, in days.
@@ -150,7 +151,15 @@ pub(crate) fn raise_due(
     };
     let store = app.control.store();
     for stored in every::<ScheduledEvent>(store, organization, list, |_| true)? {
-        raise_due_of(app, &stored, now)?;
+        // The others must not wait for this one.
+        if let Err(fault) = raise_due_of(app, &stored, now) {
+            tracing::warn!(
+                %organization,
+                configuration = %stored.id,
+                "scheduled event: {}",
+                fault.log_context().unwrap_or("failed")
+            );
+        }
     }
     Ok(())
 }
@@ -183,7 +192,7 @@ fn raise_due_of(app: &App, stored: &Stored<ScheduledEvent>, now: Timestamp) -> R
             events.push(Raised {
                 name: configuration.event_name(),
                 account: account.and_then(|id| id.parse().ok()),
-                payload: json!({"eventData": {"newDto": dto}}),
+                payload: payload_of(dto),
             });
         }
         Ok(())
@@ -196,9 +205,17 @@ fn raise_due_of(app: &App, stored: &Stored<ScheduledEvent>, now: Timestamp) -> R
     })
 }
 
+/// The entity as change events have it, within the same bound.
+fn payload_of(dto: Value) -> Value {
+    let mut data = change_data(Some(dto), None, None);
+    let event = data.get_mut("m3terEvent").map(Value::take);
+    event.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_event_is_due_so_many_days_from_its_date() {

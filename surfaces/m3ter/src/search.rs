@@ -46,7 +46,7 @@ pub(crate) async fn search<E: Searchable>(
 ) -> Result<Response, Failure> {
     let search = read_query(uri.query().unwrap_or(""), Form::LENIENT, Search::<E>::read)?;
     let organization = seen.access.organization;
-    let slot = app.query_slot().await?;
+    let slot = app.query_slot(organization).await?;
     let response = app
         .blocking(move |app| {
             let _slot = slot;

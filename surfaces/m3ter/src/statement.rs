@@ -45,7 +45,7 @@ pub(crate) struct Pattern {
     pub(crate) scope: Scope,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     Everything,
     Service(String),
@@ -56,7 +56,7 @@ pub(crate) enum Scope {
 }
 
 /// Service and type, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KindName {
     pub(crate) service: String,
     pub(crate) kind: String,

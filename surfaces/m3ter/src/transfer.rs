@@ -7,16 +7,21 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
-use meterd_fault::{Fault, Kind};
+use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::{BodyStream, Context, Failure, Params};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
 /// What the signature is for.
 const PURPOSE: &str = "m3ter-transfer";
+/// Most files that are taken in at a time, of one organization and of all.
+const OWN_UPLOADS_MAX: usize = 4;
+const UPLOADS_MAX: usize = 64;
 /// Bytes that are read of a file at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -32,6 +37,61 @@ pub(crate) enum Transfer {
         organization: OrganizationId,
         job: Uuid,
     },
+}
+
+/// The jobs whose files are being taken in.
+#[derive(Debug, Default)]
+pub(crate) struct Transfers(Mutex<HashSet<(OrganizationId, Uuid)>>);
+
+/// Leave to take in one file, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    of: (OrganizationId, Uuid),
+    transfers: Arc<Transfers>,
+}
+
+impl Transfers {
+    /// A file takes a place among the requests in hand for as long as its client likes, so that there are few at a
+    /// time: `TooManyRunning`. Each job is claimed once.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        organization: OrganizationId,
+        job: Uuid,
+    ) -> Result<Claim, Fault> {
+        let of = (organization, job);
+        let mut taking = self.lock();
+        if taking.contains(&of) {
+            return Err(Kind::TransitionNotAllowed {
+                resource: Resource::UploadJob,
+                from: "being uploaded".to_owned(),
+                to: "running".to_owned(),
+            }
+            .into());
+        }
+        let own = taking.iter().filter(|(owner, _)| *owner == organization);
+        if own.count() >= OWN_UPLOADS_MAX || taking.len() >= UPLOADS_MAX {
+            return Err(Kind::TooManyRunning {
+                resource: Resource::UploadJob,
+                limit: OWN_UPLOADS_MAX as u64,
+            }
+            .into());
+        }
+        taking.insert(of);
+        Ok(Claim {
+            of,
+            transfers: Arc::clone(self),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(OrganizationId, Uuid)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.transfers.lock().remove(&self.of);
+    }
 }
 
 impl Transfer {

@@ -26,7 +26,7 @@ pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const PUT_LIFETIME: Duration = Duration::from_mins(1);
 /// How long the address of the original works.
 const GET_LIFETIME: Duration = Duration::from_mins(5);
-/// How long the original is kept.
+/// How long the original is kept, and the job.
 const KEPT: Duration = Duration::from_hours(30 * 24);
 /// Bytes that are written at a time.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -130,6 +130,7 @@ impl Entity for UploadJob {
 
 impl Job for UploadJob {
     const UNFINISHED: &'static [&'static str] = &["running"];
+    const KEPT: Duration = KEPT;
 }
 
 /// An address with the job it belongs to.
@@ -199,6 +200,7 @@ pub(crate) async fn take_in(
     let stored = app.control.store().get::<UploadJob>(organization, job)?;
     check_unused(&stored)?;
     check_headers(&stored.document, headers)?;
+    let _claim = app.transfers.claim(organization, job)?;
     let now = context.now;
     let new = NewFile {
         organization,

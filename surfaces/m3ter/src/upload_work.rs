@@ -8,19 +8,26 @@ use crate::ingest::{Source, store_rows};
 use crate::upload::{UploadJob, UploadStatus};
 use meterd_control::Author;
 use meterd_fault::{Fault, Kind};
+use meterd_http::json::check_utf8;
 use meterd_model::{MeasurementId, OrganizationId, Timestamp};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::BufReader;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Bytes of rows that are stored at a time; a request has no more either.
 const CHUNK_BYTES_MAX: usize = 512 * 1024;
 
+/// How often the job says how far it is: each time is a change on record, and another row of the audit trail.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// A file with more rows that are no measurements is given up, since each of them is put on record.
+const REFUSED_MAX: u64 = 10_000;
+
 type Items = ArrayItems<BufReader<File>>;
 
-/// Reads what is left of the job's file. After a crash the rows of one chunk may be handed in again, which their ids
-/// make harmless.
+/// Reads what is left of the job's file. After a crash the rows since the job was last told are handed in again, which
+/// their ids make harmless.
 pub(crate) async fn run(
     app: &App,
     organization: OrganizationId,
@@ -61,19 +68,32 @@ pub(crate) async fn run(
         Err(fault) => return Err(fault),
     };
     let mut first_row = done;
+    let mut refused = 0;
+    let mut untold = Counts::default();
+    let mut told = begin;
     loop {
         let (left, chunk, end) = app.blocking(move |_| Ok(next_chunk(items))).await?;
         items = left;
-        if !chunk.is_empty() {
-            let failed = store(app, organization, id, first_row, &chunk, &source, now()).await?;
-            let rows = chunk.len() as u64;
-            first_row += rows;
-            change(app, organization, id, now(), move |job| {
+        let counts = store(app, organization, id, first_row, &chunk, &source, now()).await?;
+        first_row += counts.rows;
+        refused += counts.refused;
+        untold.rows += counts.rows;
+        untold.failed += counts.failed;
+        let is_last = end.is_some() || refused > REFUSED_MAX;
+        let is_time = told.saturating_add(TOLD_EVERY) <= now();
+        if untold.rows > 0 && (is_last || is_time) {
+            told = now();
+            let Counts { rows, failed, .. } = std::mem::take(&mut untold);
+            change(app, organization, id, told, move |job| {
                 job.total_rows += rows;
                 job.processed_rows += rows;
                 job.failed_rows += failed;
             })
             .await?;
+        }
+        if refused > REFUSED_MAX {
+            tracing::info!(%organization, job = %id, "uploaded file given up: it holds no measurements");
+            return finish(app, organization, id, UploadStatus::Failed, now()).await;
         }
         match end {
             None => {}
@@ -86,15 +106,14 @@ pub(crate) async fn run(
 }
 
 /// The next rows, and how the file ends if it does with them.
-fn next_chunk(mut items: Items) -> (Items, Vec<String>, Option<Result<(), SplitError>>) {
+fn next_chunk(mut items: Items) -> (Items, Vec<Vec<u8>>, Option<Result<(), SplitError>>) {
     let mut chunk = Vec::new();
     let mut bytes = 0;
     while chunk.len() < ROWS_MAX && bytes < CHUNK_BYTES_MAX {
         match items.next_item() {
             Ok(Some(item)) => {
                 bytes += item.len();
-                // What is no UTF-8 is no measurement either, and fails as its row.
-                chunk.push(String::from_utf8_lossy(&item).into_owned());
+                chunk.push(item);
             }
             Ok(None) => return (items, chunk, Some(Ok(()))),
             Err(error) => return (items, chunk, Some(Err(error))),
@@ -103,21 +122,31 @@ fn next_chunk(mut items: Items) -> (Items, Vec<String>, Option<Result<(), SplitE
     (items, chunk, None)
 }
 
-/// How many of the rows failed.
+/// What became of some rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    rows: u64,
+    failed: u64,
+    /// Those of the failed that are no measurements.
+    refused: u64,
+}
+
 async fn store(
     app: &App,
     organization: OrganizationId,
     job: Uuid,
     first_row: u64,
-    chunk: &[String],
+    chunk: &[Vec<u8>],
     source: &Source,
     now: Timestamp,
-) -> Result<u64, Fault> {
+) -> Result<Counts, Fault> {
     let latest = app.latest(now);
     let mut rows: Vec<Row<'_>> = Vec::with_capacity(chunk.len());
     let mut refused = Vec::new();
-    for (text, place) in chunk.iter().zip(first_row..) {
-        match read_row(text, latest) {
+    for (item, place) in chunk.iter().zip(first_row..) {
+        // What is no UTF-8 is no measurement either; a text that only looks like it must not be stored.
+        let text = check_utf8(item).map_err(Fault::from);
+        match text.and_then(|text| read_row(text, latest)) {
             Ok(mut row) => {
                 if row.uid.is_none() {
                     // The same again if the chunk is, so that it is stored once.
@@ -126,11 +155,15 @@ async fn store(
                 }
                 rows.push(row);
             }
-            Err(fault) => refused.push(refused_row(text, &fault)),
+            Err(fault) => refused.push(refused_row(&String::from_utf8_lossy(item), &fault)),
         }
     }
-    let failed = refused.len() as u64;
-    let counts = store_rows(app, organization, rows, source, now).await?;
+    let mut counts = Counts {
+        rows: chunk.len() as u64,
+        failed: refused.len() as u64,
+        refused: refused.len() as u64,
+    };
+    let stored = store_rows(app, organization, rows, source, now).await?;
     if !refused.is_empty() {
         let source = source.clone();
         app.blocking(move |app| {
@@ -141,7 +174,8 @@ async fn store(
         })
         .await?;
     }
-    Ok(failed + counts.failed)
+    counts.failed += stored.failed;
+    Ok(counts)
 }
 
 fn refused_row(text: &str, fault: &Fault) -> FailedRow<'static> {

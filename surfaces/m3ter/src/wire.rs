@@ -4,9 +4,9 @@ use meterd_control::Actor;
 use meterd_fault::{JsonType, Location, Problem, Rule};
 use meterd_formula::Type;
 use meterd_http::ExactNumber;
-use meterd_http::fields::{Fields, decimal_rule};
+use meterd_http::fields::{Fields, decimal_rule, text_rule};
 use meterd_http::json::{Json, child};
-use meterd_model::{Alphabet, Decimal, TextRule, Timestamp};
+use meterd_model::{Alphabet, Decimal, TextRule, Timestamp, check_text};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,6 +15,13 @@ use uuid::Uuid;
 
 /// Most custom fields of one entity.
 const CUSTOM_FIELDS_MAX: usize = 100;
+/// m3ter names no bound for these texts; every entity is held in memory, so that there must be one.
+const CUSTOM_NAME: TextRule = text(1, 200);
+const CUSTOM_TEXT: TextRule = text(0, 2_000);
+/// Ids in bodies, where what is no id names nothing.
+pub(crate) const ID: TextRule = text(0, 200);
+/// Most bytes of what is kept as it was sent.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Names (3).
 pub(crate) const NAME: TextRule = text(1, 200);
@@ -172,8 +179,24 @@ pub(crate) fn pointer_of(fields: &Fields<'_>, name: &str) -> String {
     }
 }
 
+/// [`value_of`], unless it is too long to be kept.
+pub(crate) fn kept_value(fields: &mut Fields<'_>, name: &str, json: Json) -> Value {
+    let value = value_of(json);
+    if value.to_string().len() > KEPT_BYTES_MAX {
+        let text = format!("must have at most {KEPT_BYTES_MAX} bytes").into();
+        fields.refuse(
+            name,
+            Rule::Other {
+                code: "length",
+                text,
+            },
+        );
+    }
+    value
+}
+
 /// What is kept as it was sent, and holds no amount: numbers lose what binary floating point does.
-pub(crate) fn value_of(json: Json) -> Value {
+fn value_of(json: Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Boolean(value) => value.into(),
@@ -208,6 +231,26 @@ pub(crate) enum CustomValue {
 }
 
 impl CustomValue {
+    /// None for null.
+    fn read(name: &str, value: Json) -> Result<Option<Self>, Rule> {
+        check_text(name, CUSTOM_NAME).map_err(text_rule)?;
+        match value {
+            Json::Null => Ok(None),
+            Json::String(text) => {
+                check_text(&text, CUSTOM_TEXT).map_err(text_rule)?;
+                Ok(Some(Self::Text(text)))
+            }
+            Json::Number(text) => {
+                let number = Decimal::parse(text.as_bytes()).map_err(decimal_rule)?;
+                Ok(Some(Self::Number(number)))
+            }
+            _ => Err(Rule::Other {
+                code: "type",
+                text: "must be a string or a number".into(),
+            }),
+        }
+    }
+
     /// What calculations take it for.
     pub(crate) fn holds(&self) -> Type {
         match self {
@@ -265,25 +308,13 @@ impl CustomValues {
         let problems = fields.problems();
         let mut values = BTreeMap::new();
         for (key, value) in members {
-            let rule = match value {
-                Json::Null => continue,
-                Json::String(text) => {
-                    values.insert(key, CustomValue::Text(text));
-                    continue;
+            match CustomValue::read(&key, value) {
+                Ok(Some(value)) => {
+                    values.insert(key, value);
                 }
-                Json::Number(text) => match Decimal::parse(text.as_bytes()) {
-                    Ok(number) => {
-                        values.insert(key, CustomValue::Number(number));
-                        continue;
-                    }
-                    Err(error) => decimal_rule(error),
-                },
-                _ => Rule::Other {
-                    code: "type",
-                    text: "must be a string or a number".into(),
-                },
-            };
-            problems.push(Problem::body(child(&pointer, &key), rule));
+                Ok(None) => {}
+                Err(rule) => problems.push(Problem::body(child(&pointer, &key), rule)),
+            }
         }
         Self(values)
     }

@@ -1,10 +1,8 @@
 //! Every write of this surface, so that what follows from a change happens in the same transaction: its notifications.
 
-use crate::custom_fields::CustomFields;
 use crate::entity::Entity;
 use crate::event::{PREFIX, data_of};
-use crate::notification::{Notification, firing};
-use crate::singleton::current;
+use crate::notification::{EventRules, Notification};
 use meterd_control::{Changed, NewEvent, Stored, Writes};
 use meterd_fault::Fault;
 use meterd_model::OrganizationId;
@@ -12,10 +10,17 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Notifications that one transaction fires. A request may make a thousand accounts, and each may fire a hundred, while
+/// every organization waits for the one writer of the database.
+const FIRED_MAX: usize = 1_000;
+
 /// The changes of one transaction in one organization.
 pub(crate) struct Writer<'a, 't> {
     writes: &'a mut Writes<'t>,
     organization: OrganizationId,
+    rules: &'a EventRules,
+    /// Notifications that it has fired so far.
+    fired: usize,
 }
 
 /// An event that is no change of an entity.
@@ -28,10 +33,16 @@ pub(crate) struct Raised {
 }
 
 impl<'a, 't> Writer<'a, 't> {
-    pub(crate) fn new(writes: &'a mut Writes<'t>, organization: OrganizationId) -> Self {
+    pub(crate) fn new(
+        writes: &'a mut Writes<'t>,
+        organization: OrganizationId,
+        rules: &'a EventRules,
+    ) -> Self {
         Self {
             writes,
             organization,
+            rules,
+            fired: 0,
         }
     }
 
@@ -106,10 +117,17 @@ impl<'a, 't> Writer<'a, 't> {
         if active.is_empty() {
             return Ok(());
         }
-        let custom: CustomFields = current(store, self.organization)?;
         let data = data();
         let event = data.get("m3terEvent").cloned().unwrap_or_default();
-        for notification in firing(&active, &event, &custom) {
+        for notification in self.rules.firing(store, active, &event)? {
+            if self.fired == FIRED_MAX {
+                tracing::warn!(
+                    organization = %self.organization,
+                    "one change fires more than {FIRED_MAX} notifications; the rest is left out"
+                );
+                return Ok(());
+            }
+            self.fired += 1;
             let code = &notification.document.code;
             let mut fired = json!({
                 "m3terEvent": {

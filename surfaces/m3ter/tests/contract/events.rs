@@ -1,7 +1,8 @@
 //! Events: what is told of changes, how they are found, and what notifications and schedules make of them.
 
-use crate::failures::{row, submit};
+use crate::failures::{create_meter, row, submit};
 use crate::server::{Server, message};
+use meterd_control::EventFilter;
 use meterd_surface_m3ter::tick;
 use meterd_testkit::client::get;
 use meterd_testkit::now;
@@ -375,6 +376,99 @@ fn a_notification_reads_custom_fields() {
     set_defaults(json!({"seats": 1}));
     assert_eq!(tried(&evaluate), false);
     assert_eq!(change(json!({"seats": 100})), 2);
+}
+
+/// Of a thousand new accounts at once, which all wait for the one who writes.
+#[test]
+fn one_change_fires_a_bounded_number_of_notifications() {
+    let server = Server::start();
+    create_meter(&server);
+    for number in 0..3 {
+        let mut body = notification(&format!("n{number}"), None);
+        body["eventName"] = json!("configuration.account.created");
+        server.post("/notifications/configurations", &body);
+    }
+    let rows: Vec<_> = (0..400)
+        .map(|number| {
+            let mut row = row(&format!("u-{number}"));
+            row["account"] = json!(format!("customer {number}"));
+            row
+        })
+        .collect();
+    submit(&server, &rows);
+    let filter = EventFilter {
+        kind_prefix: Some("m3ter.notification."),
+        ..EventFilter::default()
+    };
+    let events = server.control.events();
+    let (first, next) = events.newest(server.acme.id, &filter, None, 1_000).unwrap();
+    assert_eq!(first.len(), 1_000);
+    let (rest, _) = events
+        .newest(server.acme.id, &filter, next.as_ref(), 1_000)
+        .unwrap();
+    assert!(rest.is_empty() || next.is_none());
+    // All the accounts are there, and the next change fires again.
+    account(&server, "one more");
+    let (newest, _) = events.newest(server.acme.id, &filter, None, 3).unwrap();
+    let codes: Vec<_> = newest
+        .iter()
+        .map(|event| &event.data["m3terEvent"]["eventData"]["newDto"]["code"])
+        .collect();
+    assert_eq!(codes, ["one more"; 3]);
+}
+
+#[test]
+fn a_scheduled_event_is_cut_as_others_are_and_stops_nobody() {
+    let server = Server::start();
+    let mut large =
+        json!({"name": "L", "code": "l", "emailAddress": "a@example.com", "customFields": {}});
+    for number in 0..100 {
+        large["customFields"][format!("f{number}")] = json!("x".repeat(1_000));
+    }
+    server.post("/accounts", &large);
+    for name in ["first", "second"] {
+        server.post(
+            "/scheduledevents/configurations",
+            &json!({"name": name, "entity": "account", "field": "dtCreated", "offset": 1}),
+        );
+    }
+    tick(&server.app, now().saturating_add(Duration::from_hours(25))).unwrap();
+    for name in ["first", "second"] {
+        let events = server.get(&format!("/events?eventName=scheduled.account.{name}"));
+        let dto = &events["data"][0]["m3terEvent"]["eventData"]["newDto"];
+        assert_eq!(
+            (&dto["code"], &dto["customFields"]),
+            (&json!("l"), &Value::Null)
+        );
+    }
+}
+
+/// An event shows an entity to those who may retrieve it.
+#[test]
+fn events_of_what_is_denied_are_hidden() {
+    let server = Server::start();
+    account(&server, "one");
+    server.post("/products", &json!({"name": "P", "code": "p"}));
+    let event = server.get("/events?eventName=configuration.account.created")["data"][0].clone();
+    let caller = server.with_statements(
+        "auditor",
+        &json!([{"effect": "allow", "action": ["config:retrieve"], "resource": ["config:event", "config:alert", "config:product"]}]),
+    );
+    let ask =
+        |method, path: &str, body: Option<&Value>| server.ask_as(&caller.token, method, path, body);
+    let seen = ask("GET", "/events", None).expect(200);
+    let seen: Vec<_> = seen["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| text(&event["eventName"]))
+        .collect();
+    assert_eq!(seen, ["configuration.product.created"]);
+    let one = format!("/events/{}", text(&event["id"]));
+    assert_eq!(message(&ask("GET", &one, None), 403), "Forbidden");
+    let trial = json!({"eventId": event["id"], "calculation": "new.code == \"one\""});
+    let tried = ask("POST", "/notifications/evaluate", Some(&trial));
+    assert_eq!(message(&tried, 403), "Forbidden");
 }
 
 /// What an event costs that a hundred notifications look at. Run by hand, in release:

@@ -1,7 +1,7 @@
 //! Exports: destinations, schedules, jobs, and the files that come out.
 
 use crate::failures::{create_meter, fetch, row, submit};
-use crate::server::Server;
+use crate::server::{Options, Server, message};
 use crate::uploads::finished;
 use meterd_surface_m3ter::tick;
 use meterd_testkit::{now, system};
@@ -420,6 +420,67 @@ fn exports_go_to_destinations_that_exist() {
         "/dataexports/jobs/{}",
         job["id"].as_str().unwrap()
     ));
+}
+
+#[test]
+fn jobs_wait_for_their_turn_but_not_without_end() {
+    let server = Server::start_with(Options {
+        works: false,
+        ..Options::default()
+    });
+    let request = json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"]});
+    for _ in 0..100 {
+        server.post("/dataexports/adhoc", &request);
+    }
+    let refused = server.ask("POST", "/dataexports/adhoc", Some(&request));
+    assert_eq!(message(&refused, 429), "Too Many Requests");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // Once they are done there is room, and after their time they are gone.
+    let server = server.restart();
+    let newest = server.get("/dataexports/jobs?pageSize=1")["data"][0]["id"].clone();
+    let newest = format!("/dataexports/jobs/{}", newest.as_str().unwrap());
+    finished(&server, &newest, &["SUCCEEDED"]);
+    export(&server, &request);
+    tick(
+        &server.app,
+        now().saturating_add(Duration::from_hours(24 * 31)),
+    )
+    .unwrap();
+    assert_eq!(server.get("/dataexports/jobs"), json!({"data": []}));
+}
+
+#[test]
+fn what_is_kept_as_it_was_sent_is_not_too_long() {
+    let server = Server::start();
+    let values: Vec<_> = (0..900).map(|number| format!("{number:0100}")).collect();
+    let filters = json!([{"meterId": "m", "fieldCode": "f", "values": values}]);
+    for (path, body, member) in [
+        (
+            "/usage/savedqueries",
+            json!({"name": "x", "usageQuery": {"dimensionFilters": filters}}),
+            "usageQuery",
+        ),
+        (
+            "/dataexports/adhoc",
+            json!({"sourceType": "USAGE", "dimensionFilters": filters}),
+            "dimensionFilters",
+        ),
+    ] {
+        assert_eq!(
+            server.refused(400, "POST", path, Some(&body)),
+            format!("Validation failed: {member}: must have at most 65536 bytes")
+        );
+    }
+    let product =
+        |name: &str, text: &str| json!({"name": "P", "code": "p", "customFields": {name: text}});
+    let refused = |body: &Value| server.refused(400, "POST", "/products", Some(body));
+    assert_eq!(
+        refused(&product("a", &"x".repeat(2_001))),
+        "Validation failed: customFields.a: must have at most 2000 characters"
+    );
+    let long = "n".repeat(201);
+    assert!(refused(&product(&long, "x")).ends_with(": must have 1 to 200 characters"));
+    server.post("/products", &product(&"n".repeat(200), &"x".repeat(2_000)));
 }
 
 #[test]

@@ -56,6 +56,7 @@ const GROUPS: &[Group] = &[
     resources::GROUP,
     bounds::LIMITED,
     bounds::ANSWERS,
+    bounds::QUEUED,
     bounds::TROUBLE,
     storage::FULL,
     storage::UNAVAILABLE,
@@ -120,6 +121,7 @@ tests! {
     resources_and_their_rules: resources::GROUP;
     requests_past_a_limit: bounds::LIMITED;
     answers_past_a_bound: bounds::ANSWERS;
+    jobs_past_a_bound: bounds::QUEUED;
     handlers_in_trouble: bounds::TROUBLE;
     full_storage: storage::FULL;
     unavailable_storage: storage::UNAVAILABLE;
@@ -168,10 +170,6 @@ const NOT_HERE: &[(Code, &str)] = &[
     (Code::IdempotencyKeyReused, "m3ter has no idempotency keys"),
     (Code::IdempotencyInProgress, "m3ter has no idempotency keys"),
     (Code::QuotaExhausted, "Meter: strategies in 30 days"),
-    (
-        Code::TooManyRunning,
-        "jobs for bills, which are not there yet; jobs for files wait their turn",
-    ),
     (Code::DependencyUnavailable, "Meter: language models"),
     (Code::DependencyTimeout, "Meter: language models"),
     (Code::PlatformUnreachable, "T IoT Hub: SIM platforms"),

@@ -434,3 +434,118 @@ fn groups_are_found_under_their_own_type() {
     server.delete(&format!("/resourcegroups/meter/{outer}"));
     assert_eq!(server.delete(&path), created);
 }
+
+/// What is granted or denied to a group must not end unnoticed.
+#[test]
+fn groups_do_not_lose_what_policies_say_of_them() {
+    let server = Server::start();
+    let group = |name: &str| {
+        made(
+            &server,
+            "/resourcegroups/serviceuser",
+            &json!({"name": name}),
+        )
+    };
+    let add = |group: &str, target: &str, target_type: &str| {
+        let path = format!("/resourcegroups/serviceuser/{group}/addresource");
+        let body = json!({"targetId": target, "targetType": target_type});
+        server.ask("POST", &path, Some(&body))
+    };
+    // An id is one id, however it is spelled.
+    let caller = server.service_user("caller", &["Administrator"]);
+    let denied = group("denied");
+    let policy = json!({"name": "none", "permissionPolicy": [deny("all", "*")]});
+    let policy = made(&server, "/permissionpolicies", &policy);
+    let grant = json!({"principalId": denied});
+    server.post(
+        &format!("/permissionpolicies/{policy}/addtousergroup"),
+        &grant,
+    );
+    add(&denied, &caller.id.to_string().to_uppercase(), "ITEM").expect(200);
+    assert!(!may(&server, &caller, "GET", "/products", None));
+    let remove = format!("/resourcegroups/serviceuser/{denied}/removeresource");
+    let member = json!({"targetId": caller.id, "targetType": "ITEM"});
+    server.post(&remove, &member);
+    assert!(may(&server, &caller, "GET", "/products", None));
+
+    // A group that a policy names stays.
+    let named = made(&server, "/resourcegroups/meter", &json!({"name": "named"}));
+    let pattern = format!("config:meter/group/{named}");
+    let policy = json!({"name": "secret", "permissionPolicy": [deny("config:retrieve", &pattern)]});
+    let policy = made(&server, "/permissionpolicies", &policy);
+    let path = format!("/resourcegroups/meter/{named}");
+    assert_eq!(
+        server.refused(400, "DELETE", &path, None),
+        "Resource group named is in use by permission policy 'secret'"
+    );
+    server.delete(&format!("/permissionpolicies/{policy}"));
+    server.delete(&path);
+
+    // Deeper than groups are followed there are none.
+    let chain: Vec<_> = (0..9).map(|number| group(&number.to_string())).collect();
+    for pair in chain[..8].windows(2) {
+        add(&pair[0], &pair[1], "GROUP").expect(200);
+    }
+    let refusal =
+        "Validation failed: targetId: must not be added: groups hold groups to a depth of 8";
+    assert_eq!(message(&add(&chain[7], &chain[8], "GROUP"), 400), refusal);
+    assert_eq!(message(&add(&chain[8], &chain[0], "GROUP"), 400), refusal);
+    assert_eq!(message(&add(&chain[7], &chain[0], "GROUP"), 400), refusal);
+    add(&chain[6], &chain[8], "GROUP").expect(200);
+}
+
+/// An export takes out all there is, so that leave for exporting alone is not enough.
+#[test]
+fn exports_need_leave_for_what_they_take_out() {
+    let server = Server::start();
+    let exporter = |name: &str, more: &[Value]| {
+        let mut statements = vec![
+            allow("config:create", "config:dataexportjob"),
+            allow("config:create", "config:dataexportschedule"),
+        ];
+        statements.extend(more.iter().cloned());
+        server.with_statements(name, &json!(statements))
+    };
+    let usage = json!({"sourceType": "USAGE", "timePeriod": "TODAY"});
+    let accounts =
+        json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS", "BILLS"]});
+    let outcomes = |caller: &ServiceUser| {
+        [&usage, &accounts].map(|body| {
+            let jobs = may(&server, caller, "POST", "/dataexports/adhoc", Some(body));
+            let schedules = may(
+                &server,
+                caller,
+                "POST",
+                "/dataexports/schedules",
+                Some(body),
+            );
+            assert_eq!(jobs, schedules);
+            jobs
+        })
+    };
+    assert_eq!(outcomes(&exporter("nothing", &[])), [false, false]);
+    let measurements = allow("measurements:export", "measurements:measurements");
+    assert_eq!(outcomes(&exporter("usage", &[measurements])), [true, false]);
+    let all = allow("config:export", "config:account");
+    assert_eq!(
+        outcomes(&exporter("accounts", std::slice::from_ref(&all))),
+        [false, true]
+    );
+    let one = deny(
+        "config:export",
+        "config:account/item/0193a5c2-7c1e-7d3a-9f10-3b6f0f2f9d11",
+    );
+    assert_eq!(outcomes(&exporter("most", &[all, one])), [false, false]);
+    let schedule = server.post("/dataexports/schedules", &usage);
+    let path = format!(
+        "/dataexports/schedules/{}",
+        schedule["id"].as_str().unwrap()
+    );
+    let changer = server.with_statements(
+        "changer",
+        &json!([allow("config:update", "config:dataexportschedule")]),
+    );
+    let mut change = usage.clone();
+    change["version"] = json!(1);
+    assert!(!may(&server, &changer, "PUT", &path, Some(&change)));
+}

@@ -27,6 +27,8 @@ use uuid::Uuid;
 pub(crate) struct Options {
     /// Without limits, unless a test is about them.
     pub(crate) settings: M3terSettings,
+    /// Whether jobs are done, and not only queued.
+    pub(crate) works: bool,
     pub(crate) general: meterd_testkit::Options,
 }
 
@@ -40,6 +42,7 @@ impl Default for Options {
                 },
                 ..M3terSettings::default()
             },
+            works: true,
             general: meterd_testkit::Options {
                 documents: documents(),
                 ..meterd_testkit::Options::default()
@@ -109,7 +112,9 @@ impl Server {
             let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
             let made = App::new(core, settings);
             app = Some(made.clone());
-            tokio::spawn(work(made.clone(), now));
+            if options.works {
+                tokio::spawn(work(made.clone(), now));
+            }
             let surface = Arc::new(M3terSurface::new(made)) as Arc<dyn Surface>;
             let trouble = Arc::new(Trouble::new()) as Arc<dyn Surface>;
             // The pipeline wants something that answers below no prefix, too.

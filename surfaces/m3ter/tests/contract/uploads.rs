@@ -2,8 +2,13 @@
 
 use crate::failures::{create_meter, fetch, path_of, row, submit};
 use crate::server::{Server, message};
-use meterd_testkit::client::{Answer, put};
+use meterd_control::EventFilter;
+use meterd_surface_m3ter::tick;
+use meterd_testkit::client::{Answer, connect, put, read_answer};
+use meterd_testkit::now;
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 fn ask_for_url(server: &Server, length: usize) -> Value {
@@ -181,4 +186,113 @@ fn a_long_file_is_read_on_after_a_restart() {
         (&json!(3_500), &json!(0))
     );
     assert_eq!(failure_kinds(&server), [""; 0]);
+}
+
+/// Nothing is stored under a name that only looks like the one that was sent.
+#[test]
+fn bytes_that_are_no_text_fail_as_their_row() {
+    let server = Server::start();
+    create_meter(&server);
+    let rows = json!([row("\u{e9}"), row("\u{e8}"), row("fine")]).to_string();
+    // As Latin-1 has it.
+    let body: Vec<u8> = rows.chars().map(|c| u8::try_from(c).unwrap()).collect();
+    let url = ask_for_url(&server, body.len());
+    let path = path_of(url["url"].as_str().unwrap());
+    assert_eq!(server.send(&put(path).json(body)).status, 200);
+    let job = finished(&server, &job_path(&url), &["succeeded", "failed"]);
+    assert_eq!(
+        (&job["status"], &job["totalRows"], &job["failedRows"]),
+        (&json!("succeeded"), &json!(3), &json!(2))
+    );
+    assert_eq!(failure_kinds(&server), ["InvalidMeasurement"]);
+    let uids: Vec<_> = server
+        .stored()
+        .iter()
+        .map(|row| row["uid"].clone())
+        .collect();
+    assert_eq!(uids, ["fine"]);
+}
+
+/// A file with no end of rows that are no measurements neither goes on for ever nor fills the organization's records.
+#[test]
+fn a_file_of_no_measurements_is_given_up() {
+    let server = Server::start();
+    let rows = vec![json!(1); 30_000];
+    let body = json!(rows).to_string();
+    let url = ask_for_url(&server, body.len());
+    assert_eq!(upload(&server, &url, &body).status, 200);
+    let job = finished(&server, &job_path(&url), &["succeeded", "failed"]);
+    assert_eq!(
+        (&job["status"], &job["totalRows"], &job["failedRows"]),
+        (&json!("failed"), &json!(11_000), &json!(11_000))
+    );
+    let filter = EventFilter {
+        resource_id: url["jobId"].as_str(),
+        ..EventFilter::default()
+    };
+    let events = server.control.events();
+    let (changes, _) = events.newest(server.acme.id, &filter, None, 1_000).unwrap();
+    assert!(changes.len() < 10, "{}", changes.len());
+}
+
+/// A file that is on its way; the server has begun to read it.
+fn begin(server: &Server, url: &Value) -> TcpStream {
+    let request = put(path_of(url["url"].as_str().unwrap()))
+        .header("Expect", "100-continue")
+        .json("[]");
+    let bytes = request.bytes();
+    let mut stream = connect(server.address);
+    stream.write_all(&bytes[..bytes.len() - 2]).unwrap();
+    let mut told = Vec::new();
+    while !told.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        told.extend(byte);
+    }
+    assert!(
+        told.starts_with(b"HTTP/1.1 100 "),
+        "{}",
+        String::from_utf8_lossy(&told)
+    );
+    stream
+}
+
+#[test]
+fn few_files_are_taken_in_at_a_time_and_each_once() {
+    let server = Server::start();
+    let urls: Vec<_> = (0..5).map(|_| ask_for_url(&server, 2)).collect();
+    let mut first = begin(&server, &urls[0]);
+    assert_eq!(
+        message(&upload(&server, &urls[0], "[]"), 400),
+        "The upload job cannot change from being uploaded to running"
+    );
+    let others: Vec<_> = urls[1..4].iter().map(|url| begin(&server, url)).collect();
+    let refused = upload(&server, &urls[4], "[]");
+    assert_eq!(message(&refused, 429), "Too Many Requests");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    first.write_all(b"[]").unwrap();
+    assert_eq!(read_answer(&mut first, false).status, 200);
+    // One has ended.
+    assert_eq!(upload(&server, &urls[4], "[]").status, 200);
+    drop(others);
+}
+
+#[test]
+fn jobs_go_when_their_time_is_over() {
+    let server = Server::start();
+    let url = ask_for_url(&server, 2);
+    assert_eq!(upload(&server, &url, "[]").status, 200);
+    finished(&server, &job_path(&url), &["succeeded"]);
+    ask_for_url(&server, 2);
+    let days = |days: u64| now().saturating_add(Duration::from_hours(24 * days));
+    let list = || {
+        server.get("/fileuploads/measurements/jobs")["data"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    tick(&server.app, days(29)).unwrap();
+    assert_eq!(list(), 2);
+    tick(&server.app, days(31)).unwrap();
+    assert_eq!(list(), 0);
 }

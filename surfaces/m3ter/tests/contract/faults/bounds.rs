@@ -40,6 +40,32 @@ pub(super) const ANSWERS: Group = Group {
     is_readable: true,
 };
 
+/// Where jobs are queued and never done.
+pub(super) const QUEUED: Group = Group {
+    name: "queued",
+    start: || {
+        Server::start_with(Options {
+            works: false,
+            ..Options::default()
+        })
+    },
+    cases: || {
+        let send = |server: &Server| {
+            let request = json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"]});
+            let ask = || server.ask("POST", "/dataexports/adhoc", Some(&request));
+            let asked = std::iter::repeat_with(ask).take(101);
+            let mut refused = asked.filter(|answer| answer.status != 200);
+            refused.next().unwrap()
+        };
+        vec![exchange(
+            "more exports than may wait",
+            Code::TooManyRunning,
+            send,
+        )]
+    },
+    is_readable: true,
+};
+
 pub(super) const TROUBLE: Group = Group {
     name: "trouble",
     start: Server::start,
