@@ -176,33 +176,24 @@ pub(super) fn failed_row<'b>(
     }
 }
 
-/// What a code stands for in an organization.
+/// What a code stands for in an organization. Asked in one go, so that an account that is made meanwhile is never taken
+/// for one that is near itself.
 pub(super) fn look_up(
     store: &Store,
     organization: OrganizationId,
     code: &str,
 ) -> Result<Known, Fault> {
-    match store.find_by_key::<Account>(organization, "code", code)? {
-        Some(account) => Ok(Known::Here(Holder::new(account)?)),
-        None => near_or_missing(store, organization, code),
-    }
-}
-
-fn near_or_missing(
-    store: &Store,
-    organization: OrganizationId,
-    code: &str,
-) -> Result<Known, Fault> {
     let folded = fold_code(code);
-    let near = List {
+    let alike = List {
         filters: &[("foldedCode", &folded)],
-        limit: 1,
         ..List::default()
     };
-    let near = store.list::<Account>(organization, &near)?;
-    Ok(match near.items.first() {
-        Some(account) => Known::Near(account.document.code.clone()),
-        None => Known::Missing(code.to_owned()),
+    let alike = store.list::<Account>(organization, &alike)?.items;
+    let own = alike.iter().find(|account| account.document.code == code);
+    Ok(match (own, alike.first()) {
+        (Some(own), _) => Known::Here(Holder::new(Arc::clone(own))?),
+        (None, Some(near)) => Known::Near(near.document.code.clone()),
+        (None, None) => Known::Missing(code.to_owned()),
     })
 }
 
@@ -219,7 +210,7 @@ fn known(
     for (code, holder) in codes.iter().zip(holders) {
         let mut known = match holder {
             Some(holder) => Known::Here(holder),
-            None => near_or_missing(store, organization, code)?,
+            None => look_up(store, organization, code)?,
         };
         if let Known::Missing(code) = &known {
             // Of two codes of this request that are near each other only the first makes an account.
@@ -413,5 +404,36 @@ pub(super) fn failure(kind: FailureType, message: String, field: Option<String>)
         kind,
         message,
         field,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meterd_control::{Author, Control, Documents, Settings};
+
+    #[test]
+    fn an_account_is_itself_before_it_is_near_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            documents: Documents::new().with::<Account>(),
+            ..Settings::default()
+        };
+        let control = Control::open(directory.path().join("control.sqlite"), settings).unwrap();
+        let store = control.store();
+        let organization = OrganizationId(Uuid::from_u128(1));
+        for code in ["Acme", "acme"] {
+            let account = Account::skeleton(code.to_owned(), "a@example.com".to_owned());
+            let author = Author::system(Timestamp::MIN);
+            store.create(organization, account, &author).unwrap();
+        }
+        let found = |code| look_up(store, organization, code).unwrap();
+        for code in ["Acme", "acme"] {
+            assert!(
+                matches!(found(code), Known::Here(holder) if holder.account.document.code == code)
+            );
+        }
+        assert!(matches!(found("ACME "), Known::Near(code) if code == "acme"));
+        assert!(matches!(found("other"), Known::Missing(code) if code == "other"));
     }
 }
