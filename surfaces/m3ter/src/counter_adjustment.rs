@@ -5,7 +5,7 @@ use crate::account::Account;
 use crate::app::App;
 use crate::counter::Counter;
 use crate::entity::{At, Entity, Page, View, entity_event, every, paths, read_page_size};
-use crate::wire::text;
+use crate::wire::{one_spelling, text};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -177,8 +177,8 @@ impl Question {
             }
             place
         });
-        let counter_id = fields.required_string("counterId");
-        let account_id = fields.string("accountId");
+        let counter_id = fields.required_string("counterId").map(one_spelling);
+        let account_id = fields.string("accountId").map(one_spelling);
         let mut date = |name| {
             let date = fields.date(name);
             if date.is_some() && account_id.is_none() {

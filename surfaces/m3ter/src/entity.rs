@@ -3,7 +3,7 @@
 use crate::access::{Access, Allowed, Create, Delete, Guarded, Retrieve, Seen, Update};
 use crate::app::App;
 use crate::event::change_data;
-use crate::wire::{actor_name, micros};
+use crate::wire::{actor_name, micros, one_spelling, word};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -96,6 +96,11 @@ pub(crate) enum Filter {
     Equal {
         parameter: &'static str,
         index: &'static str,
+    },
+    /// One of these words under the index key of the parameter's name.
+    Word {
+        parameter: &'static str,
+        words: &'static [&'static str],
     },
 }
 
@@ -345,6 +350,7 @@ impl ListQuery {
                 Filter::Codes => query.codes = fields.list("codes", FILTER_VALUES_MAX),
                 Filter::AnyOf { parameter, index } => {
                     let values = fields.list(parameter, FILTER_VALUES_MAX);
+                    let values = values.map(|ids| ids.into_iter().map(one_spelling).collect());
                     query.any_of = values.map(|values| (*index, values));
                 }
                 Filter::Through {
@@ -353,12 +359,17 @@ impl ListQuery {
                     lead,
                 } => {
                     let values = fields.list(parameter, FILTER_VALUES_MAX);
+                    let values = values.map(|ids| ids.into_iter().map(one_spelling).collect());
                     query.any_of = values.map(|values| (*index, values));
                     query.lead = Some(*lead);
                 }
                 Filter::Equal { parameter, index } => {
-                    let value = fields.string(parameter);
+                    let value = fields.string(parameter).map(one_spelling);
                     query.equal.extend(value.map(|value| (*index, value)));
+                }
+                Filter::Word { parameter, words } => {
+                    let value = word(fields, parameter, words);
+                    query.equal.extend(value.map(|value| (*parameter, value)));
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::access::{Access, Action, Allowed, Guarded, Retrieve, Seen, Target};
 use crate::app::App;
 use crate::entity::{Page, read_page};
 use crate::event_types::entity_of;
-use crate::wire::millis;
+use crate::wire::{millis, one_spelling};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -241,10 +241,11 @@ impl Question {
         let ids = fields.list("ids", IDS_MAX);
         let prefix = fields.choice("eventType", &TYPES);
         let name = fields.string("eventName");
-        let resource = fields.string("resourceId");
+        let resource = fields.string("resourceId").map(one_spelling);
         let mut members = Vec::new();
         for member in ["accountId", "notificationId", "notificationCode"] {
-            members.extend(fields.string(member).map(|value| (member, value)));
+            let value = fields.string(member).map(one_spelling);
+            members.extend(value.map(|value| (member, value)));
         }
         // Nothing is ever actioned, so that both answers are the same.
         let _ = fields.boolean("includeActioned");

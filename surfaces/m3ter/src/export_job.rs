@@ -322,9 +322,9 @@ impl Entity for ExportJob {
             parameter: "scheduleId",
             index: "scheduleId",
         },
-        Filter::Equal {
+        Filter::Word {
             parameter: "status",
-            index: "status",
+            words: &["PENDING", "RUNNING", "SUCCEEDED", "FAILED"],
         },
     ];
 

@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 /// How long the file is kept; it can be downloaded for a shorter time.
 const KEPT: Duration = Duration::from_hours(7 * 24);
+/// A change carries the time of its request, which may have waited so long for those before it. What an export could
+/// not see yet is in the next one, and some of it in both.
+pub(crate) const WRITE_MAX: Duration = Duration::from_mins(1);
 /// Bytes that are gathered before they are written.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -40,29 +43,49 @@ pub(crate) async fn run(
         .blocking(move |app| write_file(app, organization, &job.document, started))
         .await;
     let ended = now();
+    match made {
+        Ok(file) => {
+            app.blocking(move |app| {
+                app.write(organization, &Author::system(ended), |writer| {
+                    let succeeded = |job: &mut ExportJob| {
+                        job.status = ExportStatus::Succeeded;
+                        job.file = Some(file);
+                    };
+                    writer.update(id, succeeded).map(drop)
+                })
+            })
+            .await
+        }
+        Err(fault) => {
+            tracing::warn!(
+                %organization,
+                job = %id,
+                "export failed: {}",
+                fault.log_context().unwrap_or("no context")
+            );
+            fail(app, organization, id, &fault.kind.phrase(), ended).await
+        }
+    }
+}
+
+/// Ends a job, with an event that says why.
+pub(crate) async fn fail(
+    app: &App,
+    organization: OrganizationId,
+    id: Uuid,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let event = Raised {
+        name: "dataexport.job.failure".to_owned(),
+        payload: json!({"jobId": id, "reason": reason}),
+        account: None,
+    };
     app.blocking(move |app| {
-        app.write(organization, &Author::system(ended), |writer| {
-            match made {
-                Ok(file) => writer.update::<ExportJob>(id, |job| {
-                    job.status = ExportStatus::Succeeded;
-                    job.file = Some(file);
-                })?,
-                Err(fault) => {
-                    tracing::warn!(
-                        %organization,
-                        job = %id,
-                        "export failed: {}",
-                        fault.log_context().unwrap_or("no context")
-                    );
-                    writer.raise(&Raised {
-                        name: "dataexport.job.failure".to_owned(),
-                        payload: json!({"jobId": id, "reason": fault.kind.phrase()}),
-                        account: None,
-                    })?;
-                    writer.update::<ExportJob>(id, |job| job.status = ExportStatus::Failed)?
-                }
-            };
-            Ok(())
+        app.write(organization, &Author::system(now), |writer| {
+            writer.raise(&event)?;
+            let failed = |job: &mut ExportJob| job.status = ExportStatus::Failed;
+            writer.update(id, failed).map(drop)
         })
     })
     .await
@@ -165,6 +188,7 @@ fn write_operational(
     const TYPE: &str = "operationalDataType";
     let since = job.request.start_date.as_deref();
     let since = since.and_then(|since| Timestamp::parse(since).ok());
+    let since = since.map(|since| since.saturating_sub(WRITE_MAX));
     let each = |visit: &mut dyn FnMut(&Value) -> Result<(), Fault>| {
         for kind in &job.request.operational_data_types {
             let Some(entity) = kind.entity() else {

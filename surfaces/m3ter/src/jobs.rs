@@ -11,13 +11,16 @@ use crate::{export_schedule, export_work, scheduled_event, upload_work};
 use meterd_control::{Author, List, Order, Stored};
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// How long nothing happens after a job could not go on, and how often the queue is looked at without being told.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How often a job is tried that cannot go on: over ten minutes.
+const ATTEMPTS_MAX: u32 = 120;
+const GIVEN_UP: &str = "The server could not go on with it";
 /// Most jobs of one kind that an organization keeps, those that have not ended aside.
 const JOBS_MAX: usize = 10_000;
 /// How often schedules are looked at.
@@ -48,12 +51,39 @@ struct Busy {
     organizations: HashSet<OrganizationId>,
     /// Whose turn it was last.
     served: Option<OrganizationId>,
+    /// How often jobs could not go on, since the server was started.
+    attempts: HashMap<Uuid, u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Upload(Uuid),
     Export(Uuid),
+}
+
+/// A job that could not go on stays where it is, to be tried again; in the end it has failed, so that those behind it
+/// have their turn.
+async fn try_again(
+    app: &App,
+    busy: &Mutex<Busy>,
+    organization: OrganizationId,
+    task: Task,
+    now: fn() -> Timestamp,
+) -> Result<(), Fault> {
+    let (Task::Upload(id) | Task::Export(id)) = task;
+    {
+        let mut busy = lock(busy);
+        let attempts = busy.attempts.entry(id).or_default();
+        *attempts += 1;
+        if *attempts < ATTEMPTS_MAX {
+            return Ok(());
+        }
+        busy.attempts.remove(&id);
+    }
+    match task {
+        Task::Upload(id) => upload_work::fail(app, organization, id, now()).await,
+        Task::Export(id) => export_work::fail(app, organization, id, GIVEN_UP, now()).await,
+    }
 }
 
 async fn lane(app: &App, busy: &Mutex<Busy>, now: fn() -> Timestamp) {
@@ -74,7 +104,16 @@ async fn lane(app: &App, busy: &Mutex<Busy>, now: fn() -> Timestamp) {
                     Task::Export(id) => export_work::run(app, organization, id, now).await,
                 };
                 lock(busy).organizations.remove(&organization);
-                done
+                match done {
+                    Ok(()) => {
+                        let (Task::Upload(id) | Task::Export(id)) = task;
+                        lock(busy).attempts.remove(&id);
+                        Ok(())
+                    }
+                    Err(fault) => try_again(app, busy, organization, task, now)
+                        .await
+                        .and(Err(fault)),
+                }
             }
             Err(fault) => Err(fault),
         };

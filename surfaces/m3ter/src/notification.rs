@@ -279,9 +279,9 @@ impl Entity for Notification {
             parameter: "eventName",
             index: "eventName",
         },
-        Filter::Equal {
+        Filter::Word {
             parameter: "active",
-            index: "active",
+            words: &["true", "false"],
         },
     ];
 

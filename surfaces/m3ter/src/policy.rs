@@ -4,17 +4,21 @@ use crate::access::Guarded;
 use crate::app::App;
 use crate::entity::{At, Entity, ListQuery, Page, View, paths};
 use crate::grant::Grant;
-use crate::statement::Statement;
+use crate::resource_group::ResourceGroup;
+use crate::statement::{Scope, Statement};
 use crate::wire::text;
-use meterd_control::{Document, List, Resource, Use, used_by};
-use meterd_fault::Fault;
+use meterd_control::{Admission, Document, List, Resource, Stored, Use, used_by};
+use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::fields::Fields;
 use meterd_model::{OrganizationId, TextRule};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// The policy that every organization has and nobody can change.
 pub(crate) const ADMINISTRATOR: &str = "Administrator";
+/// Groups that are not there which one answer names.
+const PROBLEMS_MAX: usize = 100;
 /// Names of policies and groups.
 pub(crate) const NAME_100: TextRule = text(1, 100);
 
@@ -50,6 +54,44 @@ impl Document for PermissionPolicy {
 
 impl Resource for PermissionPolicy {
     const USED_BY: &'static [Use] = &[used_by::<Grant>("permissionPolicyId")];
+
+    /// A statement about a group that is not there, or is of something else, would be about nothing.
+    fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
+        let mut problems = Vec::new();
+        let mut known: HashSet<&Scope> = HashSet::new();
+        for (place, statement) in self.permission_policy.iter().enumerate() {
+            for (index, pattern) in statement.resource.iter().enumerate() {
+                let Scope::Group(name, id) = &pattern.scope else {
+                    continue;
+                };
+                if known.contains(&pattern.scope) {
+                    continue;
+                }
+                let Admission {
+                    store,
+                    organization,
+                    ..
+                } = admission;
+                let group = store.find::<ResourceGroup>(*organization, *id)?;
+                let is_of = |group: &Stored<ResourceGroup>| {
+                    group.document.group_type.eq_ignore_ascii_case(&name.kind)
+                };
+                if group.is_some_and(|group| is_of(&group)) {
+                    known.insert(&pattern.scope);
+                } else if problems.len() < PROBLEMS_MAX {
+                    let rule = Rule::UnknownReference {
+                        resource: ResourceGroup::RESOURCE,
+                    };
+                    let here = format!("/permissionPolicy/{place}/resource/{index}");
+                    problems.push(Problem::body(here, rule));
+                }
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Kind::Invalid { problems }.into())
+    }
 }
 
 impl Guarded for PermissionPolicy {

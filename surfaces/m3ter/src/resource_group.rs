@@ -7,7 +7,7 @@ use crate::grant::Grant;
 use crate::policy::{NAME_100, PermissionPolicy, policies_of};
 use crate::rules::{GROUP_DEPTH_MAX, PRINCIPAL_GROUPS, carrying};
 use crate::statement::Scope;
-use crate::wire::{CODE, text};
+use crate::wire::{CODE, one_spelling, text};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -302,7 +302,7 @@ fn read_member(body: Parsed, group_id: Uuid) -> Result<GroupMember, Fault> {
     body.read(Form::LENIENT, |fields| {
         let target_id = fields.required_checked("targetId", TARGET_ID);
         // One spelling of each id, since members are looked up by it.
-        let target_id = target_id.map(|id| parse_uuid(&id).map_or(id, |id| id.to_string()));
+        let target_id = target_id.map(one_spelling);
         let target_type = fields.required_choice(
             "targetType",
             &[("ITEM", TargetType::Item), ("GROUP", TargetType::Group)],

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::entity::{At, Entity, entity_event, every, paths};
 use crate::event::change_data;
 use crate::event_types::{SCHEDULED, is_known};
+use crate::export_work::WRITE_MAX;
 use crate::operational::{each_dto, is_served, zone_of};
 use crate::wire::text;
 use crate::writer::Raised;
@@ -175,14 +176,16 @@ fn raise_due_of(app: &App, stored: &Stored<ScheduledEvent>, now: Timestamp) -> R
     let seen = store.mark(organization, &mark_name)?;
     // What was due before the configuration was made is past.
     let seen = seen.unwrap_or_else(|| stored.created_at.micros());
-    if now.micros() <= seen {
+    // What is written at this moment may be due already.
+    let until = now.saturating_sub(WRITE_MAX);
+    if until.micros() <= seen {
         return Ok(());
     }
     let zone = zone_of(app, organization)?;
     let mut events = Vec::new();
     each_dto(app, organization, &configuration.entity, &mut |dto| {
         let due = configuration.due(&dto, &zone);
-        if due.is_some_and(|due| seen < due.micros() && due <= now) {
+        if due.is_some_and(|due| seen < due.micros() && due <= until) {
             let of = if configuration.entity == "account" {
                 "id"
             } else {
@@ -201,7 +204,7 @@ fn raise_due_of(app: &App, stored: &Stored<ScheduledEvent>, now: Timestamp) -> R
         for event in &events {
             writer.raise(event)?;
         }
-        writer.set_mark(&mark_name, now.micros())
+        writer.set_mark(&mark_name, until.micros())
     })
 }
 

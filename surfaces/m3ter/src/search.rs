@@ -149,6 +149,9 @@ impl<E: Searchable> Search<E> {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let size = fields.integer("pageSize", 1, PAGE_MAX);
         let from = fields.integer("fromDocument", 0, i64::from(u32::MAX));
+        // As all other lists are paged, too.
+        let token = fields.integer("nextToken", 0, i64::from(u32::MAX));
+        let from = token.or(from);
         let operator = fields.choice("operator", &[("AND", false), ("OR", true)]);
         let order = fields.choice(
             "sortOrder",

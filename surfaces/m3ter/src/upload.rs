@@ -253,7 +253,7 @@ pub(crate) async fn take_in(
         check_unused(&taken)
     })
     .await?;
-    app.wake.notify_waiters();
+    app.wake.notify_one();
     Ok(())
 }
 

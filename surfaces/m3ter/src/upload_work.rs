@@ -140,6 +140,11 @@ async fn store(
     source: &Source,
     now: Timestamp,
 ) -> Result<Counts, Fault> {
+    // Accounts that the rows make are made now, however long ago the file was begun.
+    let source = &Source {
+        author: Author::system(now),
+        ..source.clone()
+    };
     let latest = app.latest(now);
     let mut rows: Vec<Row<'_>> = Vec::with_capacity(chunk.len());
     let mut refused = Vec::new();
@@ -219,6 +224,16 @@ async fn give_up(
         return Err(Fault::internal(format!("read an uploaded file: {error}")));
     }
     tracing::info!(%organization, job = %id, "uploaded file given up: {error}");
+    finish(app, organization, id, UploadStatus::Failed, now).await
+}
+
+/// Ends a job that cannot go on.
+pub(crate) async fn fail(
+    app: &App,
+    organization: OrganizationId,
+    id: Uuid,
+    now: Timestamp,
+) -> Result<(), Fault> {
     finish(app, organization, id, UploadStatus::Failed, now).await
 }
 

@@ -4,7 +4,7 @@ use meterd_control::Actor;
 use meterd_fault::{JsonType, Location, Problem, Rule};
 use meterd_formula::Type;
 use meterd_http::ExactNumber;
-use meterd_http::fields::{Fields, decimal_rule, text_rule};
+use meterd_http::fields::{Fields, decimal_rule, parse_uuid, text_rule};
 use meterd_http::json::{Json, child};
 use meterd_model::{Alphabet, Decimal, TextRule, Timestamp, check_text};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -212,6 +212,11 @@ fn value_of(json: Json) -> Value {
             )
         }
     }
+}
+
+/// An id as documents have it, however a caller spells it; other texts as they are.
+pub(crate) fn one_spelling(text: String) -> String {
+    parse_uuid(&text).map_or(text, |id| id.to_string())
 }
 
 /// An id in an answer or a document.

@@ -266,6 +266,8 @@ fn a_search_shows_10_and_tells_where_the_next_begins() {
     let second = world.get("/accounts/search?fromDocument=10").expect(200);
     assert_eq!(codes(&second), ["account 1", "a"]);
     assert_eq!(second["nextToken"], Value::Null);
+    let by_token = world.get("/accounts/search?nextToken=10").expect(200);
+    assert_eq!(by_token, second);
     let all = world.get("/accounts/search?pageSize=100").expect(200);
     assert_eq!(codes(&all).len(), 12);
 }

@@ -266,6 +266,10 @@ fn counters_are_listed_by_product() {
         ids(&format!("productId={}", world.product)),
         [of_product.as_str()]
     );
+    assert_eq!(
+        ids(&format!("productId={}", world.product.to_uppercase())),
+        [of_product.as_str()]
+    );
     assert_eq!(ids("productId=none"), Vec::<String>::new());
 }
 

@@ -435,6 +435,10 @@ fn jobs_wait_for_their_turn_but_not_without_end() {
     let refused = server.ask("POST", "/dataexports/adhoc", Some(&request));
     assert_eq!(message(&refused, 429), "Too Many Requests");
     assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(
+        server.refused(400, "GET", "/dataexports/jobs?status=DONE", None),
+        "Validation failed: status: must be one of PENDING, RUNNING, SUCCEEDED, FAILED"
+    );
     // Once they are done there is room, and after their time they are gone.
     let server = server.restart();
     let newest = server.get("/dataexports/jobs?pageSize=1")["data"][0]["id"].clone();

@@ -468,7 +468,25 @@ fn groups_do_not_lose_what_policies_say_of_them() {
     server.post(&remove, &member);
     assert!(may(&server, &caller, "GET", "/products", None));
 
-    // A group that a policy names stays.
+    // A group that a policy names is there, is of the items that are meant, and stays.
+    for (place, resource) in [
+        (0, format!("config:meter/group/{denied}")),
+        (
+            1,
+            "config:meter/group/0193a5c2-7c1e-7d3a-9f10-3b6f0f2f9d11".to_owned(),
+        ),
+    ] {
+        let mut resources = vec!["config:meter".to_owned(); place];
+        resources.push(resource);
+        let statement = json!({"effect": "deny", "action": ["all"], "resource": resources});
+        let policy = json!({"name": "x", "permissionPolicy": [statement]});
+        assert_eq!(
+            server.refused(400, "POST", "/permissionpolicies", Some(&policy)),
+            format!(
+                "Validation failed: permissionPolicy[0].resource[{place}]: must name an existing resource group"
+            )
+        );
+    }
     let named = made(&server, "/resourcegroups/meter", &json!({"name": "named"}));
     let pattern = format!("config:meter/group/{named}");
     let policy = json!({"name": "secret", "permissionPolicy": [deny("config:retrieve", &pattern)]});

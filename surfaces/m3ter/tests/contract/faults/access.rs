@@ -196,6 +196,9 @@ fn token_endpoint() -> Vec<Case> {
             body_of_admin(s, r#"{"grant_type":"password"}"#)
         }),
         exchange("no grant", Code::Invalid, move |s| body_of_admin(s, "{}")),
+        exchange("a long request for a token", Code::BodyTooLarge, move |s| {
+            body_of_admin(s, &" ".repeat(4_097))
+        }),
         exchange("a grant in broken JSON", Code::BodyMalformed, move |s| {
             body_of_admin(s, "{")
         }),
