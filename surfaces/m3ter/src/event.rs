@@ -7,6 +7,8 @@ use crate::access::{Access, Action, Allowed, Guarded, Retrieve, Seen, Target};
 use crate::app::App;
 use crate::entity::{Page, read_page};
 use crate::event_types::entity_of;
+use crate::failure::DOWNLOAD_URL;
+use crate::transfer::surface_url;
 use crate::wire::{millis, one_spelling};
 use axum::extract::State;
 use axum::http::Uri;
@@ -49,7 +51,8 @@ pub(crate) struct EventView {
 }
 
 impl EventView {
-    fn of(event: Event) -> Self {
+    /// `surface_url` is where the reader found the surface.
+    fn of(event: Event, surface_url: &str) -> Self {
         let Event {
             sequence,
             organization,
@@ -58,14 +61,18 @@ impl EventView {
             mut data,
             ..
         } = event;
+        let own = data.get_mut("m3terEvent").map(Value::take);
+        let mut own = own.unwrap_or_default();
+        if let Some(Value::String(path)) = own.get_mut(DOWNLOAD_URL)
+            && path.starts_with('/')
+        {
+            path.insert_str(0, surface_url);
+        }
         Self {
             id: event_id(organization, sequence),
             event_name: kind.strip_prefix(PREFIX).unwrap_or(&kind).to_owned(),
             event_time: millis(at),
-            m3ter_event: data
-                .get_mut("m3terEvent")
-                .map(Value::take)
-                .unwrap_or_default(),
+            m3ter_event: own,
         }
     }
 }
@@ -198,7 +205,8 @@ pub(crate) async fn retrieve_event(
         })
         .await?;
     permit_event(&access, &found)?;
-    Ok(Reply::ok(EventView::of(found)))
+    let surface_url = surface_url(&access.context);
+    Ok(Reply::ok(EventView::of(found, &surface_url)))
 }
 
 /// `GET /events`
@@ -210,7 +218,17 @@ pub(crate) async fn list_events(
     let question = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
         Some(Question::read(fields))
     })?;
-    let page = app.blocking(move |app| question.page(app, &seen)).await?;
+    // Members are looked for in the data of one event after the other.
+    let slot = match question.members.as_slice() {
+        [] => None,
+        _ => Some(app.query_slot().await?),
+    };
+    let page = app
+        .blocking(move |app| {
+            let _slot = slot;
+            question.page(app, &seen)
+        })
+        .await?;
     Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
@@ -285,8 +303,11 @@ impl Question {
         found.truncate(self.page_size);
         let last = found.last().filter(|_| more);
         let next_token = last.map(|last| Cursor::of_sequence(last.sequence).to_string());
+        let surface_url = surface_url(&seen.access.context);
         Ok(Page {
-            data: found.into_iter().map(EventView::of).collect(),
+            data: (found.into_iter())
+                .map(|event| EventView::of(event, &surface_url))
+                .collect(),
             next_token,
         })
     }

@@ -20,6 +20,9 @@ use uuid::Uuid;
 
 /// What failure files are for, in the store of files.
 pub(crate) const PURPOSE: &str = "m3ter-failed-ingest";
+/// The member of an event that says where the file is: below the surface's own address, which is whoever reads the
+/// event to know. The one who sent the rows could have named any host.
+pub(crate) const DOWNLOAD_URL: &str = "getDownloadUrl";
 /// The event that each kind of failure raises.
 pub(crate) const EVENT: &str = "ingest.validation.failure";
 /// How long the rows can be looked at.
@@ -65,14 +68,12 @@ pub(crate) struct FailedRow<'b> {
 }
 
 /// Keeps the rows and tells of them; both are on the disk when it returns. One file for the request, and one event for
-/// each kind of failure in it, so that a request of a thousand bad rows raises a handful of events. `base_url` is where
-/// the surface answers, with its prefix. Waits for the disk.
+/// each kind of failure in it, so that a request of a thousand bad rows raises a handful of events. Waits for the disk.
 pub(crate) fn record(
     app: &App,
     organization: OrganizationId,
     author: &Author,
     failed: &[FailedRow<'_>],
-    base_url: &str,
     now: Timestamp,
 ) -> Result<(), Fault> {
     if failed.is_empty() {
@@ -82,7 +83,7 @@ pub(crate) fn record(
     // again, so that the events go without.
     let url = match write_file(app, organization, failed, now) {
         Ok(file) => Some(format!(
-            "{base_url}/organizations/{organization}/measurements/failedIngest/getDownloadUrl?file={file}"
+            "/organizations/{organization}/measurements/failedIngest/getDownloadUrl?file={file}"
         )),
         Err(fault) => {
             tracing::error!(
@@ -168,7 +169,7 @@ fn event_of(kind: FailureType, failed: &[FailedRow<'_>], url: Option<&str>) -> R
             "message": rows.first().map(|(_, message)| message),
             "measurements": rows.len(),
             "uids": uids.iter().take(UIDS_MAX).collect::<Vec<_>>(),
-            "getDownloadUrl": url,
+            DOWNLOAD_URL: url,
         }),
         // Of one account only, the event is that account's.
         account: match accounts.as_slice() {

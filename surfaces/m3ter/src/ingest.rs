@@ -49,8 +49,6 @@ pub(crate) struct Accepted {
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) author: Author,
-    /// Where the surface answers, with its prefix: for the addresses in events.
-    pub(crate) base_url: String,
     /// Some of the rows may have been handed in before: what is stored already with equal content is done, and no
     /// repeat of the sender's.
     pub(crate) resumes: bool,
@@ -75,7 +73,6 @@ pub(crate) async fn submit_measurements(
     expect_json(&headers)?;
     let source = Source {
         author: access.author(),
-        base_url: format!("{}{}", context.base_url, context.prefix),
         resumes: false,
     };
     let (organization, now) = (access.organization, context.now);
@@ -175,14 +172,9 @@ async fn record(
             account: row.account,
         })
         .collect();
-    let source = source.clone();
-    app.blocking(move |app| {
-        let Source {
-            author, base_url, ..
-        } = &source;
-        failure::record(app, organization, author, &failed, base_url, now)
-    })
-    .await
+    let author = source.author;
+    app.blocking(move |app| failure::record(app, organization, &author, &failed, now))
+        .await
 }
 
 /// Makes an account for each code, unless somebody else has made one meanwhile (5.4). In one transaction, which no

@@ -52,9 +52,6 @@ pub(crate) struct UploadJob {
     /// The original, in the store of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<Uuid>,
-    /// Where the surface answers, as the client sees it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) base_url: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +120,6 @@ impl Entity for UploadJob {
             processed_rows: 0,
             failed_rows: 0,
             file: None,
-            base_url: None,
         })
     }
 }
@@ -170,8 +166,7 @@ pub(crate) async fn generate_url(
         author,
         before: None,
     };
-    let mut job = body.read(Form::LENIENT, |fields| UploadJob::read(fields, &at))?;
-    job.base_url = Some(crate::transfer::surface_url(&access.context));
+    let job = body.read(Form::LENIENT, |fields| UploadJob::read(fields, &at))?;
     let stored = app
         .blocking(move |app| app.write(organization, &author, |writer| writer.create(job)))
         .await?;

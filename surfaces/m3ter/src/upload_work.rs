@@ -39,7 +39,6 @@ pub(crate) async fn run(
     let begin = now();
     let source = Source {
         author: Author::system(begin),
-        base_url: job.base_url.clone().unwrap_or_default(),
         resumes: true,
     };
     let Some(file) = job.file else {
@@ -170,14 +169,9 @@ async fn store(
     };
     let stored = store_rows(app, organization, rows, source, now).await?;
     if !refused.is_empty() {
-        let source = source.clone();
-        app.blocking(move |app| {
-            let Source {
-                author, base_url, ..
-            } = &source;
-            failure::record(app, organization, author, &refused, base_url, now)
-        })
-        .await?;
+        let author = source.author;
+        app.blocking(move |app| failure::record(app, organization, &author, &refused, now))
+            .await?;
     }
     counts.failed += stored.failed;
     Ok(counts)

@@ -2,7 +2,7 @@
 
 use crate::server::{Options, Server, message};
 use meterd_control::NewFile;
-use meterd_testkit::client::{Answer, get, put};
+use meterd_testkit::client::{Answer, exchange, get, post, put};
 use meterd_testkit::now;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -234,4 +234,17 @@ fn a_row_that_fails_is_told_although_others_have_filled_the_files() {
     let path = below_organization(&server, named.as_str().unwrap());
     let url = server.get(path)["url"].clone();
     assert_eq!(fetch(&server, url.as_str().unwrap()).status, 200);
+}
+
+/// Where the file is follows from who reads of it: the sender may name any host, and readers follow with their tokens.
+#[test]
+fn the_address_of_a_file_is_the_readers() {
+    let server = Server::start();
+    let body = json!({"measurements": [row("u-1")]}).to_string();
+    let sent = post(server.path("/measurements")).key(&server.acme.admin.token);
+    let sent = String::from_utf8(sent.json(body).bytes()).unwrap();
+    let sent = sent.replace("Host: meter.example", "Host: evil.example");
+    assert_eq!(exchange(server.address, sent.as_bytes(), false).status, 200);
+    let named = failures(&server)[0]["m3terEvent"]["getDownloadUrl"].clone();
+    server.get(below_organization(&server, named.as_str().unwrap()));
 }
