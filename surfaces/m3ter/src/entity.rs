@@ -7,8 +7,8 @@ use crate::wire::{actor_name, micros, one_spelling, word};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use meterd_control::{Author, Changed, Cursor, Document, List, Resource, Store, Stored};
-use meterd_fault::{Fault, Kind, Rule};
+use meterd_control::{Admission, Author, Changed, Cursor, Document, List, Resource, Store, Stored};
+use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
 use meterd_http::{Failure, Params, Parsed, Reply};
@@ -20,6 +20,8 @@ use uuid::Uuid;
 
 /// Items of a page when the caller asks for no number (9, 5).
 const PAGE_DEFAULT: i64 = 100;
+/// Most of what the server looks at by itself.
+const FEW_MAX: usize = 100;
 /// Most values of one filter: more than fit into an address.
 const FILTER_VALUES_MAX: usize = 1_000;
 
@@ -301,6 +303,19 @@ fn refuse_managed<E: Entity>(stored: &Stored<E>) -> Result<(), Fault> {
         action: "changes: the server manages it".to_owned(),
     }
     .into())
+}
+
+/// No more of a kind than the server can look at every half minute.
+pub(crate) fn admit_few<E: Entity>(admission: &Admission<'_, E>) -> Result<(), Fault> {
+    let count = admission.store.count::<E>(admission.organization, &[])?;
+    if admission.before.is_some() || count < FEW_MAX {
+        return Ok(());
+    }
+    let rule = Rule::Other {
+        code: "too_many",
+        text: format!("must not be added: an organization has at most {FEW_MAX} of them").into(),
+    };
+    Err(Fault::invalid(Problem::body("", rule)))
 }
 
 /// The version that an update must name (3).

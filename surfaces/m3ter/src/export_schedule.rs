@@ -3,12 +3,14 @@
 use crate::access::{Access, Guarded};
 use crate::app::App;
 use crate::cron::Cron;
-use crate::entity::{At, Entity, entity_event, every, paths};
+use crate::entity::{At, Entity, admit_few, entity_event, every, paths};
 use crate::export_job::{ExportHead, ExportJob, ExportRequest, SourceType};
 use crate::operational::zone_of;
 use crate::period::TimePeriod;
 use crate::wire::text;
-use meterd_control::{Author, Changed, Document, List, Order, Reference, Resource, Stored};
+use meterd_control::{
+    Admission, Author, Changed, Document, List, Order, Reference, Resource, Stored,
+};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
 use meterd_model::{OrganizationId, Timestamp};
@@ -171,6 +173,10 @@ impl Document for ExportSchedule {
 impl Resource for ExportSchedule {
     fn references(&self) -> Vec<Reference> {
         self.request.destinations()
+    }
+
+    fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
+        admit_few(admission)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use crate::access::Guarded;
 use crate::app::App;
-use crate::entity::{At, Entity, entity_event, every, paths};
+use crate::entity::{At, Entity, admit_few, entity_event, every, paths};
 use crate::event::change_data;
 use crate::event_types::{SCHEDULED, is_known};
 use crate::export_work::WRITE_MAX;
 use crate::operational::{each_dto, is_served, zone_of};
 use crate::wire::text;
 use crate::writer::Raised;
-use meterd_control::{Author, Changed, Document, List, Order, Resource, Stored};
+use meterd_control::{Admission, Author, Changed, Document, List, Order, Resource, Stored};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
 use meterd_model::{Alphabet, Date, OrganizationId, TextRule, Timestamp, Zone};
@@ -82,7 +82,11 @@ impl Document for ScheduledEvent {
     }
 }
 
-impl Resource for ScheduledEvent {}
+impl Resource for ScheduledEvent {
+    fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
+        admit_few(admission)
+    }
+}
 
 impl Guarded for ScheduledEvent {
     const WORD: &'static str = "scheduledeventconfiguration";

@@ -454,6 +454,28 @@ fn jobs_wait_for_their_turn_but_not_without_end() {
 }
 
 #[test]
+fn an_organization_has_few_schedules() {
+    let server = Server::start();
+    let export = json!({"sourceType": "OPERATIONAL", "operationalDataTypes": ["METERS"]});
+    let event = |number| json!({"name": format!("e{number}"), "entity": "account", "field": "dtCreated", "offset": 1});
+    for number in 0..100 {
+        server.post("/dataexports/schedules", &export);
+        server.post("/scheduledevents/configurations", &event(number));
+    }
+    for (path, body) in [
+        ("/dataexports/schedules", export),
+        ("/scheduledevents/configurations", event(100)),
+    ] {
+        assert_eq!(
+            server.refused(400, "POST", path, Some(&body)),
+            "Validation failed: body: must not be added: an organization has at most 100 of them"
+        );
+        let one = server.get(&format!("{path}?pageSize=1"))["data"][0].clone();
+        server.put(&format!("{path}/{}", one["id"].as_str().unwrap()), &one);
+    }
+}
+
+#[test]
 fn what_is_kept_as_it_was_sent_is_not_too_long() {
     let server = Server::start();
     let values: Vec<_> = (0..900).map(|number| format!("{number:0100}")).collect();
