@@ -152,7 +152,14 @@ impl Resource for Meter {
         let aggregations =
             every::<Aggregation>(admission.store, admission.organization, of_meter, |_| true)?;
         for aggregation in aggregations.iter().map(|stored| &stored.document) {
-            if aggregation.target_misfit(self).is_some() {
+            let holds = |meter: &Self| {
+                meter
+                    .category(&aggregation.target_field)
+                    .map(Category::holds)
+            };
+            // COUNT fits every field, but what it counted would be another thing.
+            let is_other = holds(self) != holds(&before.document);
+            if is_other || aggregation.target_misfit(self).is_some() {
                 return Err(Kind::ReferenceBroken {
                     resource: Self::RESOURCE,
                     field: aggregation.target_field.clone(),

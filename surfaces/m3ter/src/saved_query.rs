@@ -2,32 +2,13 @@
 
 use crate::access::Guarded;
 use crate::entity::{At, Entity, entity_event, paths};
+use crate::period::TimePeriod;
 use crate::usage::question::{Selection, read_limit};
-use crate::wire::{NAME, kept_value, word};
+use crate::wire::{NAME, kept_value};
 use meterd_control::{Changed, Document, Resource};
 use meterd_http::fields::Fields;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// Periods that move with the day; as data exports have them (4.12).
-const TIME_PERIODS: [&str; 16] = [
-    "TODAY",
-    "YESTERDAY",
-    "WEEK_TO_DATE",
-    "MONTH_TO_DATE",
-    "YEAR_TO_DATE",
-    "PREVIOUS_WEEK",
-    "PREVIOUS_MONTH",
-    "PREVIOUS_QUARTER",
-    "PREVIOUS_YEAR",
-    "LAST_12_HOURS",
-    "LAST_7_DAYS",
-    "LAST_30_DAYS",
-    "LAST_35_DAYS",
-    "LAST_90_DAYS",
-    "LAST_120_DAYS",
-    "LAST_YEAR",
-];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,7 +44,7 @@ impl Entity for SavedQuery {
         let name = fields.required_checked("name", NAME);
         let query = fields.require("usageQuery")?;
         let mut query_fields = Fields::of_object(query.clone(), "/usageQuery", fields.problems())?;
-        word(&mut query_fields, "timePeriod", &TIME_PERIODS);
+        query_fields.choice("timePeriod", &TimePeriod::WORDS);
         query_fields.iso_time("startDate");
         query_fields.iso_time("endDate");
         read_limit(&mut query_fields);

@@ -205,6 +205,11 @@ fn aggregations_keep_the_fields_they_are_of() {
         "aggregation": "UNIQUE",
         "segmentedFields": ["region"],
     });
+    let counting = with(
+        &aggregation,
+        r#"{"name": "Tiers", "targetField": "tier", "aggregation": "COUNT", "segmentedFields": []}"#,
+    );
+    let counting = world.make("/aggregations", &counting);
     let aggregation = world.make("/aggregations", &aggregation);
     let path = format!("/meters/{}", world.meter);
     let meter = world.get(&path).expect(200);
@@ -234,6 +239,7 @@ fn aggregations_keep_the_fields_they_are_of() {
         (with_category("bytes", "WHO"), target("bytes", "Stored")),
         (without("note"), target("note", "By region")),
         (with_category("note", "COST"), target("note", "By region")),
+        (with_category("tier", "COST"), target("tier", "Tiers")),
         (without("region"), segment.to_owned()),
         (with_category("region", "METADATA"), segment.to_owned()),
     ] {
@@ -242,6 +248,8 @@ fn aggregations_keep_the_fields_they_are_of() {
     assert_eq!(world.get(&path).expect(200), meter);
 
     // What keeps them is allowed.
+    let path_of = |aggregation: &str| format!("/aggregations/{aggregation}");
+    world.delete(&path_of(&counting)).expect(200);
     let mut more = with_category("bytes", "COST");
     let fields = more["dataFields"].as_array_mut().unwrap();
     fields.retain(|field| field["code"] != "tier");
