@@ -7,6 +7,7 @@ pub mod body;
 mod clock;
 mod context;
 mod core;
+mod cors;
 mod dialect;
 mod drain;
 mod exact;
@@ -30,6 +31,7 @@ pub use self::core::{
 };
 pub use body::{Body, Checked, JsonOrForm, Parsed, Query, RawBody};
 pub use context::{AdminPermit, Caller, Context, HomePermit, Params, Permission, Permit};
+pub use cors::Cors;
 pub use dialect::{Asked, Dialect, Rendered};
 pub use exact::{ExactNumber, ExactSum};
 pub use failure::Failure;

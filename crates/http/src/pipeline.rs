@@ -184,8 +184,12 @@ impl Pipeline {
             request_id,
             now,
             limits: progress.limits.as_ref(),
+            fault: fault.as_ref(),
         };
         surface.decorate(response.headers_mut(), &answered);
+        if let Some(cors) = surface.cors() {
+            cors.open(response.headers_mut());
+        }
         response
             .headers_mut()
             .entry(header::X_CONTENT_TYPE_OPTIONS)
@@ -259,6 +263,12 @@ impl Pipeline {
     ) -> Result<Response, Fault> {
         self.check_head(parts)?;
         let _slot = self.take_slot(surface)?;
+        if let Some(cors) = surface.cors()
+            && parts.method == Method::OPTIONS
+        {
+            check(Step::Route, surface, arrival, parts, progress)?;
+            return Ok(cors.leave());
+        }
         for step in surface.order() {
             match step {
                 Step::AddressLimit | Step::RateLimit => {

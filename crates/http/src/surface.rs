@@ -1,6 +1,7 @@
 //! One API face of meterd, as the pipeline sees it.
 
 use crate::context::Caller;
+use crate::cors::Cors;
 use crate::dialect::Dialect;
 use crate::route::Routes;
 use axum::http::HeaderMap;
@@ -34,8 +35,10 @@ pub enum Step {
 pub struct Answered<'a> {
     pub request_id: Uuid,
     pub now: Timestamp,
-    /// What the rate limit step found, if it was reached.
+    /// What the rate limit steps found, if one was reached; of a refused request too.
     pub limits: Option<&'a Decision>,
+    /// Why the answer is no success.
+    pub fault: Option<&'a Fault>,
 }
 
 /// What a surface contributes to the pipeline: data and translation, no mechanism.
@@ -60,6 +63,12 @@ pub trait Surface: std::fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// What scripts of other sites may do; nothing without it. With it, `OPTIONS` of a route that exists is answered
+    /// before any other check.
+    fn cors(&self) -> Option<&'static Cors> {
+        None
+    }
+
     /// Largest request body, unless a route says otherwise.
     fn body_limit_bytes(&self) -> u64;
 
@@ -68,6 +77,6 @@ pub trait Surface: std::fmt::Debug + Send + Sync + 'static {
         true
     }
 
-    /// Headers that every answer carries.
+    /// Headers that every answer carries, whatever its status.
     fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>);
 }

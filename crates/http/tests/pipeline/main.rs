@@ -5,4 +5,5 @@
 mod bodies;
 mod bounds;
 mod connections;
+mod headers;
 mod support;

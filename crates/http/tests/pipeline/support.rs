@@ -10,8 +10,8 @@ use meterd_http::listen::{ConnectionBounds, Listener, serve};
 use meterd_http::metrics::HttpMetrics;
 use meterd_http::route::{RouteTable, get, post};
 use meterd_http::{
-    Answered, Asked, Bounds, Caller, Context, Dialect, Mount, Pipeline, RawBody, Rendered, Routes,
-    Step, Surface, TrustedProxies, request_id_header,
+    Answered, Asked, Bounds, Caller, Context, Cors, Dialect, Mount, Pipeline, RawBody, Rendered,
+    Routes, Step, Surface, TrustedProxies, request_id_header,
 };
 use meterd_model::Timestamp;
 use prometheus_client::registry::Registry;
@@ -46,6 +46,7 @@ impl Dialect for Plain {
     fn render(&self, kind: &Kind, _: &Asked<'_>) -> Rendered {
         let status = match kind {
             Kind::BodyMalformed { .. } => StatusCode::BAD_REQUEST,
+            Kind::CredentialsMissing => StatusCode::UNAUTHORIZED,
             Kind::UnknownRoute => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Kind::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -80,6 +81,7 @@ impl Tiny {
             .route("/wait", [get(wait).public()])
             .route("/stream", [get(stream).public()])
             .route("/slow", [get(slow).public().time_limit(SHORT)])
+            .route("/secret", [get(ping)])
             .build();
         Self { routes }
     }
@@ -148,6 +150,14 @@ impl Surface for Tiny {
         Err(Kind::CredentialsMissing.into())
     }
 
+    fn cors(&self) -> Option<&'static Cors> {
+        Some(&Cors {
+            methods: "GET, POST",
+            headers: "Authorization",
+            exposed_headers: "X-Surface",
+        })
+    }
+
     fn body_limit_bytes(&self) -> u64 {
         BODY_MAX_BYTES
     }
@@ -155,6 +165,9 @@ impl Surface for Tiny {
     fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
         request_id_header(headers, answered.request_id);
         headers.insert("x-surface", HeaderValue::from_static("tiny"));
+        if let Some(fault) = answered.fault {
+            headers.insert("x-fault", HeaderValue::from_static(fault.entry().code));
+        }
     }
 }
 
