@@ -43,6 +43,10 @@ pub fn put(target: impl Into<String>) -> Request {
     request("PUT", target)
 }
 
+pub fn patch(target: impl Into<String>) -> Request {
+    request("PATCH", target)
+}
+
 pub fn delete(target: impl Into<String>) -> Request {
     request("DELETE", target)
 }
