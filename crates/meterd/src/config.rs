@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use meterd_engine::{Durability, Settings};
 use meterd_fault::LimitScope;
 use meterd_surface_m3ter::M3terSettings;
+use meterd_surface_wattwatchers::WattwatchersSettings;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     /// Limits on the native surface, beside those of each key.
     pub(crate) limit: Vec<LimitConfig>,
     pub(crate) m3ter: M3terSettings,
+    pub(crate) wattwatchers: WattwatchersSettings,
     pub(crate) log: LogConfig,
 }
 
@@ -239,6 +241,7 @@ impl Default for Config {
             retention: RetentionConfig::default(),
             limit: Vec::new(),
             m3ter: M3terSettings::default(),
+            wattwatchers: WattwatchersSettings::default(),
             log: LogConfig::default(),
         }
     }
@@ -282,6 +285,9 @@ impl Config {
         }
         if let Some(problem) = self.m3ter.problem() {
             anyhow::bail!("m3ter.{problem}");
+        }
+        if let Some(problem) = self.wattwatchers.problem() {
+            anyhow::bail!("wattwatchers.{problem}");
         }
         if let Some(url) = &self.public_url
             && !(url.starts_with("http://") || url.starts_with("https://"))
@@ -418,6 +424,31 @@ mod tests {
             ("limts = 1", "limts"),
         ] {
             let error = read(&format!("[m3ter]\n{text}\n")).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_wattwatchers_api_is_set_within_bounds() {
+        let read = |text: &str| {
+            let config: Config = toml::from_str(text)?;
+            config.check()?;
+            anyhow::Ok(config)
+        };
+        let config = read(
+            "[wattwatchers]\nmask_foreign_devices = true\n[wattwatchers.limits]\nday = \"first_request_24h\"\n",
+        );
+        assert!(config.unwrap().wattwatchers.mask_foreign_devices);
+        for (text, named) in [
+            ("short_energy_retention_days = 0", "from 1 to 36500"),
+            ("future_tolerance_seconds = 86401", "at most 86400"),
+            ("limits.per_second = 0", "limits: wattwatchers-tps"),
+            ("limits.day = \"month\"", "utc_day"),
+            ("limts = 1", "limts"),
+        ] {
+            let error = read(&format!("[wattwatchers]\n{text}\n"))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(named), "{error}");
         }
     }

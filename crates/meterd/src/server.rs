@@ -14,6 +14,7 @@ use meterd_http::{Bounds, Core, Mount, Pipeline, Surface, TrustedProxies};
 use meterd_model::Timestamp;
 use meterd_surface_m3ter::M3terSurface;
 use meterd_surface_native::{App, NativeSurface, long_work_threads};
+use meterd_surface_wattwatchers::WattwatchersSurface;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ pub(crate) fn ensure_restored(data: &Path) -> anyhow::Result<()> {
 /// With the kinds of resource of all surfaces: what is not listed would be stored and never seen.
 pub(crate) fn control_settings() -> meterd_control::Settings {
     meterd_control::Settings {
-        documents: meterd_surface_m3ter::documents(),
+        documents: meterd_surface_m3ter::documents().and(meterd_surface_wattwatchers::documents()),
         ..meterd_control::Settings::default()
     }
 }
@@ -189,7 +190,13 @@ async fn serve_until_stopped(
     let draining = Arc::new(AtomicBool::new(false));
     let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
     let m3ter = meterd_surface_m3ter::App::new(core.clone(), config.m3ter.clone());
-    let pipeline = build_pipeline(&config, core, m3ter.clone(), Arc::clone(&draining));
+    let wattwatchers =
+        meterd_surface_wattwatchers::App::new(core.clone(), config.wattwatchers.clone());
+    let surfaces = Surfaces {
+        m3ter: m3ter.clone(),
+        wattwatchers: wattwatchers.clone(),
+    };
+    let pipeline = build_pipeline(&config, core, surfaces, Arc::clone(&draining));
     let pipeline = Arc::new(pipeline);
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
@@ -229,6 +236,7 @@ async fn serve_until_stopped(
         Duration::from_secs(config.retention.first_after_seconds.into()),
     ));
     let m3ter = tokio::spawn(meterd_surface_m3ter::work(m3ter, now));
+    let heard = tokio::spawn(meterd_surface_wattwatchers::work(wattwatchers.clone(), now));
     ready(&addresses)?;
     tokio::select! {
         _ = terminate.recv() => {}
@@ -241,8 +249,19 @@ async fn serve_until_stopped(
     upkeep.abort();
     retention.abort();
     m3ter.abort();
+    heard.abort();
     serving.await.context("serve")?;
+    let written = tokio::task::spawn_blocking(move || wattwatchers.write_heard(now())).await?;
+    if let Err(fault) = written {
+        warn!("write when devices were heard: {}", fault.kind);
+    }
     Ok(())
+}
+
+/// The surfaces that do something beside answering.
+struct Surfaces {
+    m3ter: meterd_surface_m3ter::App,
+    wattwatchers: meterd_surface_wattwatchers::App,
 }
 
 /// What has to be done now and then.
@@ -266,7 +285,7 @@ async fn upkeep(control: Arc<Control>) {
 fn build_pipeline(
     config: &Config,
     core: Core,
-    m3ter: meterd_surface_m3ter::App,
+    surfaces: Surfaces,
     draining: Arc<AtomicBool>,
 ) -> Pipeline {
     let mut registry = Registry::with_prefix("meterd");
@@ -285,7 +304,11 @@ fn build_pipeline(
         },
         Mount {
             prefix: "/m3ter",
-            surface: Arc::new(M3terSurface::new(m3ter)),
+            surface: Arc::new(M3terSurface::new(surfaces.m3ter)),
+        },
+        Mount {
+            prefix: "/wattwatchers",
+            surface: Arc::new(WattwatchersSurface::new(surfaces.wattwatchers)),
         },
         Mount {
             prefix: "",

@@ -1,5 +1,42 @@
-//! The Wattwatchers surface: the Wattwatchers energy API v3.
+//! The Wattwatchers surface: the Wattwatchers energy API v3, and what devices send.
 
+mod access;
+mod app;
+mod body;
+mod category;
+mod check;
+mod command;
+mod device;
+mod devices;
 mod dialect;
+mod heard;
+mod ingest;
+mod limits;
+mod long;
+mod modbus;
+mod model;
+mod provision;
+mod record;
+mod register;
+mod root;
+mod routes;
+mod serial;
+mod settings;
+mod short;
+mod stream;
+mod surface;
 
+pub use access::Level;
+pub use app::App;
 pub use dialect::WattwatchersDialect;
+pub use heard::work;
+pub use limits::KeyLimits;
+pub use model::Model;
+pub use provision::{
+    KeySees, NewKey, NewKeyLimits, create_ingest_key, create_key, register_device, secret_form,
+};
+pub use register::{Applied, Registration};
+pub use serial::Serial;
+pub use settings::{DayWindow, WattwatchersLimits, WattwatchersSettings};
+pub use stream::Stream;
+pub use surface::{WattwatchersSurface, documents};

@@ -1,0 +1,113 @@
+//! What was asked of a device and waits for its confirmation (specs/wattwatchers.md 3.3, 6.1).
+
+use crate::device::{Device, SwitchState};
+use meterd_model::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Command {
+    /// Rises with each command of the device.
+    pub(crate) n: u64,
+    #[serde(flatten)]
+    pub(crate) change: Change,
+    /// Seconds since 1970.
+    pub(crate) requested_at: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Change {
+    ReportingInterval {
+        seconds: u32,
+    },
+    CtRating {
+        channel: u8,
+        amperes: u32,
+    },
+    Switch {
+        switch: u8,
+        state: SwitchState,
+    },
+    /// Both empty: back to the cellular network.
+    Wifi {
+        ssid: String,
+        psk: String,
+    },
+}
+
+impl Change {
+    /// Whether both are about the same thing.
+    fn is_rival_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::ReportingInterval { .. }, Self::ReportingInterval { .. })
+            | (Self::Wifi { .. }, Self::Wifi { .. }) => true,
+            (Self::CtRating { channel: a, .. }, Self::CtRating { channel: b, .. })
+            | (Self::Switch { switch: a, .. }, Self::Switch { switch: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Device {
+    /// Asks the hardware for a change, in place of an earlier wish about the same thing; one for what is so already
+    /// only takes that wish back.
+    pub(crate) fn ask(&mut self, change: Change, now: Timestamp) {
+        let is_asked = |command: &Command| command.change == change;
+        if self.commands.iter().any(is_asked) {
+            return;
+        }
+        self.commands
+            .retain(|command| !command.change.is_rival_of(&change));
+        if self.is_so(&change) {
+            return;
+        }
+        self.last_command += 1;
+        self.commands.push(Command {
+            n: self.last_command,
+            change,
+            requested_at: now.seconds(),
+        });
+    }
+
+    /// What the hardware says is so; whatever was asked for about the same thing and is met now waits no longer.
+    pub(crate) fn confirm(&mut self, change: &Change) {
+        match change {
+            Change::ReportingInterval { seconds } => self.interval_seconds = *seconds,
+            Change::CtRating { channel, amperes } => {
+                if let Some(channel) = numbered(&mut self.channels, *channel) {
+                    channel.ct_rating = *amperes;
+                }
+            }
+            Change::Switch { switch, state } => {
+                if let Some(switch) = numbered(&mut self.switches, *switch) {
+                    switch.state = *state;
+                }
+            }
+            Change::Wifi { .. } => {}
+        }
+        self.commands.retain(|command| command.change != *change);
+    }
+
+    fn is_so(&self, change: &Change) -> bool {
+        match change {
+            Change::ReportingInterval { seconds } => self.interval_seconds == *seconds,
+            Change::CtRating { channel, amperes } => {
+                let channel = usize::from(*channel).checked_sub(1);
+                let channel = channel.and_then(|index| self.channels.get(index));
+                channel.is_some_and(|channel| channel.ct_rating == *amperes)
+            }
+            Change::Switch { switch, state } => {
+                let switch = usize::from(*switch).checked_sub(1);
+                let switch = switch.and_then(|index| self.switches.get(index));
+                switch.is_some_and(|switch| switch.state == *state)
+            }
+            // Nobody tells which ones it uses.
+            Change::Wifi { .. } => false,
+        }
+    }
+}
+
+fn numbered<T>(items: &mut [T], number: u8) -> Option<&mut T> {
+    let index = usize::from(number).checked_sub(1)?;
+    items.get_mut(index)
+}

@@ -1,0 +1,36 @@
+//! Which devices a key sees, and what is known of each (specs/wattwatchers.md 3.1, 3.2).
+
+use crate::access::Reader;
+use crate::app::App;
+use crate::device::{Device, DeviceView};
+use crate::serial::Serial;
+use axum::extract::State;
+use meterd_control::Stored;
+use meterd_fault::Fault;
+use meterd_http::{Failure, Params, Reply};
+
+/// `GET /devices`
+pub(crate) async fn list_devices(
+    State(app): State<App>,
+    reader: Reader,
+) -> Result<Reply<Vec<Serial>>, Failure> {
+    Ok(Reply::ok(reader.serials(&app)?))
+}
+
+/// `GET /devices/{id}`
+pub(crate) async fn retrieve_device(
+    State(app): State<App>,
+    reader: Reader,
+    params: Params,
+) -> Result<Reply<DeviceView>, Failure> {
+    let device = reader.device(&app, params.get("id"))?;
+    Ok(Reply::ok(app.view(&device).await?))
+}
+
+impl App {
+    /// A device as the API shows it.
+    pub(crate) async fn view(&self, device: &Stored<Device>) -> Result<DeviceView, Fault> {
+        let heard = (self.heard(device.organization, &device.document.serial)).await?;
+        Ok(DeviceView::of(&device.document, &heard))
+    }
+}

@@ -1,0 +1,321 @@
+//! What devices send: records of the three streams (specs/wattwatchers.md 6.1).
+
+use crate::access::Feeder;
+use crate::app::App;
+use crate::body::SaysJson;
+use crate::check::Terms;
+use crate::device::Device;
+use crate::record::{Place, Record};
+use crate::stream::{Stream, ensure_meter};
+use axum::extract::State;
+use meterd_control::{Author, Meter, Stored};
+use meterd_engine::{Batch, OnConflict, Verdict};
+use meterd_fault::{Fault, JsonType, Problem, Rule};
+use meterd_http::fields::Problems;
+use meterd_http::json::{Json, parse};
+use meterd_http::{Failure, Params, RawBody, Reply};
+use meterd_model::{MeterId, OrganizationId, Timestamp};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest body: a week of Long Energy of six channels has half of it.
+pub(crate) const BODY_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// Bodies that take longer to read than it takes to call another thread.
+const LARGE_BYTES: usize = 64 * 1024;
+/// Problems of one record that its rejection tells.
+const TOLD_MAX: usize = 5;
+
+/// What became of the records of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Outcome {
+    /// New, or the same as stored.
+    pub(crate) accepted: usize,
+    /// Stored in place of another content.
+    pub(crate) replaced: usize,
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Rejected {
+    pub(crate) index: usize,
+    pub(crate) message: String,
+}
+
+/// `POST /ingest/v1/devices/{id}/long-energy`
+pub(crate) async fn feed_long(
+    state: State<App>,
+    feeder: Feeder,
+    params: Params,
+    _: SaysJson,
+    body: RawBody,
+) -> Result<Reply<Outcome>, Failure> {
+    feed(state.0, feeder, &params, body, Stream::Long).await
+}
+
+/// `POST /ingest/v1/devices/{id}/short-energy`
+pub(crate) async fn feed_short(
+    state: State<App>,
+    feeder: Feeder,
+    params: Params,
+    _: SaysJson,
+    body: RawBody,
+) -> Result<Reply<Outcome>, Failure> {
+    feed(state.0, feeder, &params, body, Stream::Short).await
+}
+
+/// `POST /ingest/v1/devices/{id}/modbus`
+pub(crate) async fn feed_modbus(
+    state: State<App>,
+    feeder: Feeder,
+    params: Params,
+    _: SaysJson,
+    body: RawBody,
+) -> Result<Reply<Outcome>, Failure> {
+    feed(state.0, feeder, &params, body, Stream::Modbus).await
+}
+
+async fn feed(
+    app: App,
+    feeder: Feeder,
+    params: &Params,
+    body: RawBody,
+    stream: Stream,
+) -> Result<Reply<Outcome>, Failure> {
+    let bytes = body.bytes.clone();
+    let sent = if bytes.len() > LARGE_BYTES {
+        app.blocking(move |_| Sent::read(&bytes, stream)).await?
+    } else {
+        Sent::read(&bytes, stream)?
+    };
+    let device = feeder.device(&app, params.get("id"))?;
+    // A task of its own goes on when the client goes away, so that no record is stored without its device's knowing.
+    let done = tokio::spawn(async move {
+        let outcome = app.store_sent(&device, stream, sent, &feeder).await;
+        drop(body);
+        outcome
+    });
+    Ok(Reply::ok(done.await.map_err(Fault::internal)??))
+}
+
+/// The items of a body, with what is wrong in their syntax.
+#[derive(Debug)]
+struct Sent {
+    items: Vec<Json>,
+    problems: Vec<Problem>,
+}
+
+impl Sent {
+    fn read(bytes: &[u8], stream: Stream) -> Result<Self, Fault> {
+        let mut problems = Problems::default();
+        let items = match parse(bytes, "", &mut problems)? {
+            Json::Array(items) => items,
+            _ => {
+                let expected = JsonType::Array;
+                return Err(Fault::invalid(Problem::body("", Rule::Type { expected })));
+            }
+        };
+        let max = stream.records_max();
+        if items.len() > max {
+            let rule = Rule::Count {
+                min: 0,
+                max: max as u64,
+            };
+            return Err(Fault::invalid(Problem::body("", rule)));
+        }
+        if problems.is_full() {
+            // Some items may be wrong without its being known which.
+            problems.into_result()?;
+            return Err(Fault::internal("problems that are none"));
+        }
+        Ok(Self {
+            items,
+            problems: problems.into_vec(),
+        })
+    }
+
+    /// The first problem in the syntax of an item.
+    fn problem_at(&self, index: usize) -> Option<&Problem> {
+        let prefix = format!("[{index}]");
+        let mut problems = self.problems.iter();
+        problems.find(|problem| problem.location.dotted().starts_with(&prefix))
+    }
+}
+
+impl Stream {
+    /// Most records of one request: a week of Long Energy, a day of Short Energy.
+    fn records_max(self) -> usize {
+        match self {
+            Self::Long | Self::Modbus => 2016,
+            Self::Short => 2880,
+        }
+    }
+}
+
+impl App {
+    async fn store_sent(
+        &self,
+        device: &Stored<Device>,
+        stream: Stream,
+        sent: Sent,
+        feeder: &Feeder,
+    ) -> Result<Outcome, Fault> {
+        let terms = self.terms(&device.document, stream, feeder.now());
+        let mut records = Vec::with_capacity(sent.items.len());
+        let mut rejected = Vec::new();
+        for index in 0..sent.items.len() {
+            if let Some(problem) = sent.problem_at(index) {
+                let message = problem.message();
+                rejected.push(Rejected { index, message });
+            }
+        }
+        for (index, item) in sent.items.into_iter().enumerate() {
+            if rejected.iter().any(|known| known.index == index) {
+                continue;
+            }
+            match terms.read(item) {
+                Ok(record) => records.push(record),
+                Err(problems) => rejected.push(Rejected {
+                    index,
+                    message: told(problems),
+                }),
+            }
+        }
+        rejected.sort_unstable_by_key(|rejected| rejected.index);
+        let stored = self
+            .store_records(device, stream, &records, &feeder.author())
+            .await?;
+        self.heard
+            .note(device.organization, &device.document.serial, feeder.now());
+        Ok(Outcome { rejected, ..stored })
+    }
+
+    pub(crate) fn terms(&self, device: &Device, stream: Stream, now: Timestamp) -> Terms {
+        let tolerance = Duration::from_secs(self.settings.future_tolerance_seconds.into());
+        Terms {
+            stream,
+            channels: device.channels.len(),
+            latest: now.saturating_add(tolerance),
+        }
+    }
+
+    /// Stores records that were checked, in place of those of the same stamps. When this returns, all of them are durable
+    /// and visible.
+    pub(crate) async fn store_records(
+        &self,
+        device: &Stored<Device>,
+        stream: Stream,
+        records: &[Record],
+        author: &Author,
+    ) -> Result<Outcome, Fault> {
+        let account = device.organization;
+        let mut outcome = Outcome::default();
+        if records.is_empty() {
+            return Ok(outcome);
+        }
+        let place = Place {
+            stream,
+            meter: self.meter(account, stream, author).await?,
+            serial: device.document.serial.clone(),
+        };
+        let mut measurements = Vec::new();
+        let mut ends = Vec::with_capacity(records.len());
+        for record in records {
+            measurements.extend(record.measurements(&place)?);
+            ends.push(measurements.len());
+        }
+        let is_large = records.len() > 100;
+        let batch = Batch {
+            organization: account,
+            received: author.at,
+            measurements,
+            on_conflict: OnConflict::Replace,
+        };
+        let receipt = self.submit(batch, is_large).await?;
+        let mut start = 0;
+        for end in ends {
+            let verdicts = receipt.verdicts.get(start..end).unwrap_or_default();
+            if is_replacement(verdicts) {
+                outcome.replaced += 1;
+            } else {
+                outcome.accepted += 1;
+            }
+            start = end;
+        }
+        self.note_reported(device, stream, author).await?;
+        Ok(outcome)
+    }
+
+    /// The meter of a stream, made if there is none.
+    async fn meter(
+        &self,
+        account: OrganizationId,
+        stream: Stream,
+        author: &Author,
+    ) -> Result<MeterId, Fault> {
+        let found = self.find_meter(account, stream)?;
+        if let Some(meter) = found {
+            return Ok(MeterId(meter.id));
+        }
+        let author = *author;
+        let made = self.blocking(move |app| {
+            app.control.store().write(&author, |writes| {
+                ensure_meter(writes, account, stream, &app.settings)
+            })
+        });
+        Ok(MeterId(made.await?.id))
+    }
+
+    pub(crate) fn find_meter(
+        &self,
+        account: OrganizationId,
+        stream: Stream,
+    ) -> Result<Option<Arc<Stored<Meter>>>, Fault> {
+        let store = self.control.store();
+        store.find_by_key::<Meter>(account, "name", stream.meter_name())
+    }
+
+    /// So that a stream of which nothing is left is told from one that never was (3.11).
+    async fn note_reported(
+        &self,
+        device: &Stored<Device>,
+        stream: Stream,
+        author: &Author,
+    ) -> Result<(), Fault> {
+        if device.document.reported.contains(&stream) {
+            return Ok(());
+        }
+        let (account, id, author) = (device.organization, device.id, *author);
+        self.blocking(move |app| {
+            let store = app.control.store();
+            store.update::<Device>(account, id, None, &author, |stored| {
+                let mut device = stored.document.clone();
+                device.reported.insert(stream);
+                Ok(device)
+            })
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// A record's channels are stored together. Where some are new and others are not, or differ, it was another record.
+fn is_replacement(verdicts: &[Verdict]) -> bool {
+    let count = |wanted| {
+        verdicts
+            .iter()
+            .filter(|verdict| **verdict == wanted)
+            .count()
+    };
+    count(Verdict::Accepted) != verdicts.len() && count(Verdict::Duplicate) != verdicts.len()
+}
+
+fn told(problems: Problems) -> String {
+    let problems = problems.into_vec();
+    let messages: Vec<_> = problems
+        .iter()
+        .take(TOLD_MAX)
+        .map(Problem::message)
+        .collect();
+    messages.join(" ")
+}
