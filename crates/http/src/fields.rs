@@ -189,6 +189,12 @@ impl<'p> Fields<'p> {
         (value != Json::Null).then_some(value)
     }
 
+    /// The raw member without taking it, for what must be known before it is checked; `null` counts as absent.
+    pub fn peek(&self, name: &str) -> Option<&Json> {
+        let (_, value) = self.members.iter().find(|(key, _)| key == name)?;
+        (*value != Json::Null).then_some(value)
+    }
+
     /// The raw member, or a problem that it is missing.
     pub fn require(&mut self, name: &'static str) -> Option<Json> {
         let value = self.take(name);
