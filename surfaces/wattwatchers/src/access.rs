@@ -98,10 +98,6 @@ impl FromRequestParts<App> for Feeder {
 }
 
 impl Reader {
-    pub(crate) fn account(&self) -> OrganizationId {
-        self.0.account
-    }
-
     pub(crate) fn author(&self) -> Author {
         self.0.author()
     }

@@ -103,10 +103,10 @@ impl Terms {
         for (array, values) in self.stream.arrays().iter().zip(&record.arrays) {
             let name = array.name;
             if values.len() != self.channels {
-                let count = self.channels as u64;
-                let rule = Rule::Count {
-                    min: count,
-                    max: count,
+                let text = format!("must have {} items, one for each channel", self.channels);
+                let rule = Rule::Other {
+                    code: "channels",
+                    text: text.into(),
                 };
                 problems.push(Problem::body(format!("/{name}"), rule));
                 are_whole = false;
@@ -193,13 +193,10 @@ fn other(name: &str, code: &'static str, text: &'static str) -> Problem {
 
 /// An array of numbers, each exactly as it is written.
 fn numbers(fields: &mut Fields<'_>, name: &'static str) -> Option<Vec<Decimal>> {
-    let items = match fields.require(name)? {
-        Json::Array(items) => items,
-        _ => {
-            let expected = JsonType::Array;
-            fields.refuse(name, Rule::Type { expected });
-            return None;
-        }
+    let Json::Array(items) = fields.require(name)? else {
+        let expected = JsonType::Array;
+        fields.refuse(name, Rule::Type { expected });
+        return None;
     };
     let mut values = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -232,14 +229,15 @@ fn modbus_record(mut fields: Fields<'_>) -> Option<ModbusRecord> {
         let value = fields.required_integer(name, -REGISTER_MAX, REGISTER_MAX);
         readings.extend(value.map(|value| (name, Decimal::from(value))));
     }
-    for name in model.map_or(&[][..], |(_, names)| names) {
+    let (model, names) = model?;
+    for name in names {
         let value = fields.decimal(name, DecimalRange::Any);
         readings.extend(value.map(|value| (*name, value)));
     }
     fields.finish();
     Some(ModbusRecord {
         stamp: stamp?,
-        model: model?.0.to_owned(),
+        model: model.to_owned(),
         readings,
     })
 }

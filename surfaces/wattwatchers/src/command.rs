@@ -48,7 +48,18 @@ impl Change {
     }
 }
 
+/// What has this number, from 1.
+pub(crate) fn numbered<T>(items: &[T], number: u8) -> Option<&T> {
+    items.get(usize::from(number).checked_sub(1)?)
+}
+
 impl Device {
+    /// Whether a command about the same thing waits.
+    pub(crate) fn is_asked(&self, change: &Change) -> bool {
+        let mut commands = self.commands.iter();
+        commands.any(|command| command.change.is_rival_of(change))
+    }
+
     /// Asks the hardware for a change, in place of an earlier wish about the same thing; one for what is so already
     /// only takes that wish back.
     pub(crate) fn ask(&mut self, change: Change, now: Timestamp) {
@@ -74,12 +85,12 @@ impl Device {
         match change {
             Change::ReportingInterval { seconds } => self.interval_seconds = *seconds,
             Change::CtRating { channel, amperes } => {
-                if let Some(channel) = numbered(&mut self.channels, *channel) {
+                if let Some(channel) = numbered_mut(&mut self.channels, *channel) {
                     channel.ct_rating = *amperes;
                 }
             }
             Change::Switch { switch, state } => {
-                if let Some(switch) = numbered(&mut self.switches, *switch) {
+                if let Some(switch) = numbered_mut(&mut self.switches, *switch) {
                     switch.state = *state;
                 }
             }
@@ -92,13 +103,11 @@ impl Device {
         match change {
             Change::ReportingInterval { seconds } => self.interval_seconds == *seconds,
             Change::CtRating { channel, amperes } => {
-                let channel = usize::from(*channel).checked_sub(1);
-                let channel = channel.and_then(|index| self.channels.get(index));
+                let channel = numbered(&self.channels, *channel);
                 channel.is_some_and(|channel| channel.ct_rating == *amperes)
             }
             Change::Switch { switch, state } => {
-                let switch = usize::from(*switch).checked_sub(1);
-                let switch = switch.and_then(|index| self.switches.get(index));
+                let switch = numbered(&self.switches, *switch);
                 switch.is_some_and(|switch| switch.state == *state)
             }
             // Nobody tells which ones it uses.
@@ -107,7 +116,7 @@ impl Device {
     }
 }
 
-fn numbered<T>(items: &mut [T], number: u8) -> Option<&mut T> {
+pub(crate) fn numbered_mut<T>(items: &mut [T], number: u8) -> Option<&mut T> {
     let index = usize::from(number).checked_sub(1)?;
     items.get_mut(index)
 }

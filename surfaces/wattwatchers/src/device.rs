@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::serial::Serial;
 use crate::stream::Stream;
 use meterd_control::Document;
-use meterd_fault::Resource;
+use meterd_fault::{Fault, Kind, Resource};
 use meterd_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -150,12 +150,34 @@ impl Device {
         }
     }
 
+    /// `CapabilityMissing` of what has no Modbus meter.
+    pub(crate) fn expect_modbus(&self) -> Result<(), Fault> {
+        if self.model.has_modbus() {
+            return Ok(());
+        }
+        Err(Fault::new(Kind::CapabilityMissing {
+            resource: Resource::Device,
+            id: self.serial.to_string(),
+            capability: "modbus",
+        }))
+    }
+
     pub(crate) fn channel_id(&self, number: u8) -> String {
         format!("{}_C{number}", self.serial)
     }
 
     pub(crate) fn switch_id(&self, number: u8) -> String {
         format!("{}_S{number}", self.serial)
+    }
+
+    pub(crate) fn channel_ids(&self) -> Vec<String> {
+        let numbers = (1..=u8::MAX).take(self.channels.len());
+        numbers.map(|number| self.channel_id(number)).collect()
+    }
+
+    pub(crate) fn switch_ids(&self) -> Vec<String> {
+        let numbers = (1..=u8::MAX).take(self.switches.len());
+        numbers.map(|number| self.switch_id(number)).collect()
     }
 }
 

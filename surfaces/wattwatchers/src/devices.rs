@@ -5,9 +5,10 @@ use crate::app::App;
 use crate::device::{Device, DeviceView};
 use crate::serial::Serial;
 use axum::extract::State;
-use meterd_control::Stored;
+use meterd_control::{Author, Stored};
 use meterd_fault::Fault;
 use meterd_http::{Failure, Params, Reply};
+use std::sync::Arc;
 
 /// `GET /devices`
 pub(crate) async fn list_devices(
@@ -32,5 +33,29 @@ impl App {
     pub(crate) async fn view(&self, device: &Stored<Device>) -> Result<DeviceView, Fault> {
         let heard = (self.heard(device.organization, &device.document.serial)).await?;
         Ok(DeviceView::of(&device.document, &heard))
+    }
+
+    /// The device after a change, which is made to what is stored by then; one that changes nothing writes nothing.
+    pub(crate) async fn change_device(
+        &self,
+        author: Author,
+        seen: &Arc<Stored<Device>>,
+        change: impl Fn(&mut Device) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<Arc<Stored<Device>>, Fault> {
+        let mut preview = seen.document.clone();
+        change(&mut preview)?;
+        if preview == seen.document {
+            return Ok(Arc::clone(seen));
+        }
+        let (account, id) = (seen.organization, seen.id);
+        self.blocking(move |app| {
+            let store = app.control.store();
+            store.update::<Device>(account, id, None, &author, |stored| {
+                let mut device = stored.document.clone();
+                change(&mut device)?;
+                Ok(device)
+            })
+        })
+        .await
     }
 }

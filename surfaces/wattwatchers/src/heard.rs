@@ -59,9 +59,9 @@ impl HeardBook {
         self.lock().insert((account, mark), noted);
     }
 
-    /// What is known in memory; `None` for what has to be read first.
-    fn known(&self, account: OrganizationId, mark: String) -> Option<Option<Timestamp>> {
-        self.lock().get(&(account, mark)).map(|noted| noted.at)
+    /// What is in memory; `None` for what has to be read first.
+    fn known(&self, account: OrganizationId, mark: String) -> Option<Noted> {
+        self.lock().get(&(account, mark)).copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(OrganizationId, String), Noted>> {
@@ -88,7 +88,7 @@ impl App {
         mark: String,
     ) -> Result<Option<Timestamp>, Fault> {
         if let Some(known) = self.heard.known(account, mark.clone()) {
-            return Ok(known);
+            return Ok(known.at);
         }
         let key = mark.clone();
         let value = self

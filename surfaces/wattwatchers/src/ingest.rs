@@ -89,6 +89,9 @@ async fn feed(
         Sent::read(&bytes, stream)?
     };
     let device = feeder.device(&app, params.get("id"))?;
+    if stream == Stream::Modbus {
+        device.document.expect_modbus()?;
+    }
     // A task of its own goes on when the client goes away, so that no record is stored without its device's knowing.
     let done = tokio::spawn(async move {
         let outcome = app.store_sent(&device, stream, sent, &feeder).await;
@@ -108,12 +111,9 @@ struct Sent {
 impl Sent {
     fn read(bytes: &[u8], stream: Stream) -> Result<Self, Fault> {
         let mut problems = Problems::default();
-        let items = match parse(bytes, "", &mut problems)? {
-            Json::Array(items) => items,
-            _ => {
-                let expected = JsonType::Array;
-                return Err(Fault::invalid(Problem::body("", Rule::Type { expected })));
-            }
+        let Json::Array(items) = parse(bytes, "", &mut problems)? else {
+            let expected = JsonType::Array;
+            return Err(Fault::invalid(Problem::body("", Rule::Type { expected })));
         };
         let max = stream.records_max();
         if items.len() > max {
@@ -155,7 +155,7 @@ impl Stream {
 impl App {
     async fn store_sent(
         &self,
-        device: &Stored<Device>,
+        device: &Arc<Stored<Device>>,
         stream: Stream,
         sent: Sent,
         feeder: &Feeder,
@@ -203,7 +203,7 @@ impl App {
     /// and visible.
     pub(crate) async fn store_records(
         &self,
-        device: &Stored<Device>,
+        device: &Arc<Stored<Device>>,
         stream: Stream,
         records: &[Record],
         author: &Author,
@@ -278,21 +278,16 @@ impl App {
     /// So that a stream of which nothing is left is told from one that never was (3.11).
     async fn note_reported(
         &self,
-        device: &Stored<Device>,
+        device: &Arc<Stored<Device>>,
         stream: Stream,
         author: &Author,
     ) -> Result<(), Fault> {
         if device.document.reported.contains(&stream) {
             return Ok(());
         }
-        let (account, id, author) = (device.organization, device.id, *author);
-        self.blocking(move |app| {
-            let store = app.control.store();
-            store.update::<Device>(account, id, None, &author, |stored| {
-                let mut device = stored.document.clone();
-                device.reported.insert(stream);
-                Ok(device)
-            })
+        self.change_device(*author, device, move |device| {
+            device.reported.insert(stream);
+            Ok(())
         })
         .await?;
         Ok(())

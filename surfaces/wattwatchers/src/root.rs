@@ -5,16 +5,16 @@ use meterd_model::Timestamp;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Status {
+pub(crate) struct Greeting {
     status: &'static str,
     time: String,
     version: &'static str,
 }
 
 /// `GET /`
-pub(crate) async fn tell_status(context: Context) -> Reply<Status> {
+pub(crate) async fn tell_status(context: Context) -> Reply<Greeting> {
     let second = Timestamp::from_seconds(context.now.seconds()).unwrap_or(context.now);
-    Reply::ok(Status {
+    Reply::ok(Greeting {
         status: "ok",
         // The original writes an offset, also where it is none.
         time: second.to_string().replace('Z', "+00:00"),

@@ -6,10 +6,12 @@ use crate::devices::{list_devices, retrieve_device};
 use crate::ingest::{BODY_MAX_BYTES, feed_long, feed_modbus, feed_short};
 use crate::limits::{API, INGEST};
 use crate::model::list_models;
+use crate::patch::{set_reporting_interval, update_device};
 use crate::register::register_device;
 use crate::root::tell_status;
+use crate::status::{acknowledge, list_commands, take_status};
 use crate::{long, modbus, short};
-use meterd_http::route::{RouteTable, Routes, get, post, put};
+use meterd_http::route::{RouteTable, Routes, get, patch, post, put};
 
 pub(crate) fn routes(app: App) -> Routes {
     let table = RouteTable::new(app).route("/", [get(tell_status).public()]);
@@ -24,7 +26,18 @@ fn devices(table: RouteTable<App>) -> RouteTable<App> {
             [get(list_categories).class(API)],
         )
         .route("/devices/models", [get(list_models).class(API)])
-        .route("/devices/{id}", [get(retrieve_device).class(API)])
+        .route(
+            "/devices/{id}",
+            [
+                get(retrieve_device).class(API),
+                patch(update_device).class(API),
+                post(update_device).class(API),
+            ],
+        )
+        .route(
+            "/devices/{id}/reporting-interval",
+            [post(set_reporting_interval).class(API)],
+        )
 }
 
 fn streams(table: RouteTable<App>) -> RouteTable<App> {
@@ -56,4 +69,7 @@ fn ingest(table: RouteTable<App>) -> RouteTable<App> {
         .route(fed!("/long-energy"), [feed(post(feed_long))])
         .route(fed!("/short-energy"), [feed(post(feed_short))])
         .route(fed!("/modbus"), [feed(post(feed_modbus))])
+        .route(fed!("/status"), [post(take_status).class(INGEST)])
+        .route(fed!("/commands"), [get(list_commands).class(INGEST)])
+        .route(fed!("/commands/{n}/ack"), [post(acknowledge).class(INGEST)])
 }

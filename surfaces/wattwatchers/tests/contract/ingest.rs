@@ -125,3 +125,308 @@ fn a_device_is_registered_by_whoever_sends_for_its_account() {
     let message = format!("You don't have permission to register device {FOREIGN}.");
     assert_fault(&answer, 403, "FORBIDDEN", &message);
 }
+
+#[test]
+fn a_bad_record_is_rejected_and_the_others_are_stored() {
+    let world = World::start();
+    let good = long_record(1_700_000_100, 3);
+    let with = |member: &str, value: Value| {
+        let mut record = good.clone();
+        record[member] = value;
+        record
+    };
+    let without = |member: &str| {
+        let mut record = good.clone();
+        record.as_object_mut().unwrap().remove(member);
+        record
+    };
+    let future = (meterd_testkit::now().seconds() + 900) / 300 * 300;
+    let cases = [
+        (json!(5), "The body must be an object."),
+        (
+            with("timestamp", json!(1_700_000_101)),
+            "timestamp must be a multiple of 300.",
+        ),
+        (
+            with("timestamp", json!(-300)),
+            "timestamp must be between 0 and 9999999999.",
+        ),
+        (
+            with("timestamp", json!(1_700_000_100_000_i64)),
+            "timestamp must be between 0 and 9999999999.",
+        ),
+        (
+            with("timestamp", json!(future)),
+            "timestamp must not be in the future.",
+        ),
+        (
+            with("timestamp", json!("1700000100")),
+            "timestamp must be an integer.",
+        ),
+        (
+            with("duration", json!(0)),
+            "duration must be between 1 and 300.",
+        ),
+        (
+            with("duration", json!(301)),
+            "duration must be between 1 and 300.",
+        ),
+        (without("duration"), "duration is required."),
+        (
+            with("eReal", json!([1, 2])),
+            "eReal must have 3 items, one for each channel.",
+        ),
+        (
+            with("eReal", json!([-1000, 0, 1000.5])),
+            "eReal[2] must be an integer.",
+        ),
+        (
+            with("eReal", json!([-1000, 2, 1000])),
+            "eReal[1] must be eRealPositive less eRealNegative.",
+        ),
+        (with("eReal", json!({})), "eReal must be an array."),
+        (
+            with("vRMSMin", json!([1, "2", 3])),
+            "vRMSMin[1] must be a number.",
+        ),
+        (
+            with("vRMSMin", json!([1, 1e30, 3])),
+            "vRMSMin[1] must have at most 20 digits before and 18 after the decimal point.",
+        ),
+        (
+            with("vRMSMin", json!([242, 230, 230])),
+            "vRMSMin[0] must not be above vRMSMax.",
+        ),
+        (
+            with("iRMSMax", json!([-1, 3, 3])),
+            "iRMSMax[0] must be between 0 and 10000000000000. iRMSMin[0] must not be above iRMSMax.",
+        ),
+        (without("iRMSMax"), "iRMSMax is required."),
+        (
+            with("vRMS", json!([1, 2, 3])),
+            "vRMS is not a known field; known are timestamp, duration, ",
+        ),
+    ];
+    let mut body = vec![good.clone()];
+    body.extend(cases.iter().map(|(record, _)| record.clone()));
+    // Within a joule is near enough.
+    body.push(with("eReal", json!([-999, -1, 1000])));
+    let answer = world.feed(SHED, "/long-energy", &json!(body)).expect(200);
+    assert_eq!(
+        (&answer["accepted"], &answer["replaced"]),
+        (&json!(1), &json!(1))
+    );
+    for (index, (_, message)) in cases.iter().enumerate() {
+        let rejected = &answer["rejected"][index];
+        let text = rejected["message"].as_str().unwrap();
+        assert_eq!(rejected["index"], index + 1);
+        assert!(text.starts_with(message), "{text}\n{message}");
+    }
+    assert_eq!(answer["rejected"].as_array().unwrap().len(), cases.len());
+    assert_eq!(stored(&world, world.acme, Stream::Long).len(), 3);
+}
+
+#[test]
+fn a_member_given_twice_rejects_its_record() {
+    let world = World::start();
+    let good = long_record(1_700_000_400, 3).to_string();
+    let twice = good.replacen('{', "{\"duration\":300,", 1);
+    let path = format!("/wattwatchers/ingest/v1/devices/{SHED}/long-energy");
+    let body = format!("[{twice},{good}]");
+    let request = meterd_testkit::client::post(path)
+        .key(&world.feed)
+        .json(body);
+    let answer = world.send(&request).expect(200);
+    assert_eq!(
+        answer,
+        json!({"accepted": 1, "replaced": 0, "rejected": [{"index": 0, "message": "[0].duration must not be given twice."}]})
+    );
+}
+
+#[test]
+fn short_energy_and_modbus_have_rules_of_their_own() {
+    let world = World::start();
+    let short = |member: &str, value: Value| {
+        let mut record = short_record(1_700_000_101, 3);
+        record[member] = value;
+        let answer = world
+            .feed(SHED, "/short-energy", &json!([record]))
+            .expect(200);
+        answer["rejected"][0]["message"].clone()
+    };
+    assert_eq!(short("duration", json!(295)), Value::Null);
+    assert_eq!(
+        short("duration", json!(296)),
+        "duration must be between 1 and 295."
+    );
+    assert_eq!(
+        short("frequency", json!(-1)),
+        "frequency must be at least 0."
+    );
+    assert_eq!(short("frequency", Value::Null), "frequency is required.");
+    let modbus = |member: &str, value: Value| {
+        let mut record = json!({
+            "timestamp": 1_700_000_101, "model": "PMC-340B", "kVAh": 300, "kWh_Exp": 0, "kWh_Imp": 283, "kWh_Net": 283,
+            "kWh_Tot": 283, "kvarh_Exp": 173, "kvarh_Imp": 0, "kvarh_Net": -173, "kvarh_Tot": 173, "_Ia": 1.5,
+        });
+        record[member] = value;
+        let answer = world.feed(MODBUS, "/modbus", &json!([record])).expect(200);
+        answer["rejected"][0]["message"].clone()
+    };
+    assert_eq!(modbus("_Uan", json!(230.4)), Value::Null);
+    assert_eq!(
+        modbus("model", json!("X")),
+        "model must be one of PMC-220, PMC-340B."
+    );
+    assert_eq!(modbus("kVAh", json!(0.5)), "kVAh must be an integer.");
+    assert!(
+        modbus("_I", json!(1))
+            .as_str()
+            .unwrap()
+            .starts_with("_I is not a known field;")
+    );
+}
+
+#[test]
+fn a_body_that_is_no_list_of_records_is_refused_whole() {
+    let world = World::start();
+    let answer = world.feed(HOUSE, "/long-energy", &json!({"timestamp": 1}));
+    assert_eq!(answer.expect(400)["message"], "The body must be an array.");
+    let many: Vec<_> = (0..2017).map(|_| json!(0)).collect();
+    let answer = world.feed(HOUSE, "/long-energy", &json!(many));
+    assert_eq!(
+        answer.expect(422)["message"],
+        "The body must have at most 2016 items."
+    );
+    let answer = world.feed(HOUSE, "/modbus", &json!([]));
+    assert_fault(
+        &answer,
+        422,
+        "UNPROCESSABLE ENTITY",
+        "You have attempted to query modbus data for a device ID that does not support it",
+    );
+    let answer = world.feed("D000000000000", "/long-energy", &json!([]));
+    assert_fault(
+        &answer,
+        404,
+        "NOT_FOUND",
+        "D000000000000 could not be found.",
+    );
+    assert_eq!(world.feed(FOREIGN, "/long-energy", &json!([])).status, 403);
+    assert_eq!(
+        world.feed(HOUSE, "/long-energy", &json!([])).expect(200),
+        counts(0, 0)
+    );
+}
+
+#[test]
+fn a_registration_is_checked_whole() {
+    let world = World::start();
+    let id = "D00000000000Y";
+    let refused = |body: &Value| {
+        let answer = world.feed_put(id, body);
+        (
+            answer.status,
+            answer.json()["message"].as_str().unwrap().to_owned(),
+        )
+    };
+    let ours = world.key_for(&[HOUSE], &[]);
+    for (body, status, message) in [
+        (json!({}), 400, "model is required."),
+        (
+            json!({"model": "9M"}),
+            422,
+            "model must be one of 3M, 3RM, 3RM+3SW, 6M, ",
+        ),
+        (
+            json!({"model": "3M", "channelsCount": 4}),
+            422,
+            "channelsCount must be between 1 and 3.",
+        ),
+        (
+            json!({"model": "3M", "timezone": "Mars/X"}),
+            422,
+            "timezone must be an IANA time zone",
+        ),
+        (
+            json!({"model": "3M", "label": "x".repeat(65)}),
+            422,
+            "label must have at most 64 characters.",
+        ),
+        (
+            json!({"model": "3M", "keys": [ours, "key_1"]}),
+            422,
+            "keys[1] must name an existing credential.",
+        ),
+        (
+            json!({"model": "3M", "colour": "red"}),
+            400,
+            "colour is not a known field; known are model, ",
+        ),
+    ] {
+        let (got, text) = refused(&body);
+        assert!(got == status && text.starts_with(message), "{got} {text}");
+    }
+    assert_eq!(world.get(&format!("/devices/{id}")).status, 404);
+    world
+        .feed_put(id, &json!({"model": "6M+3SW", "keys": [ours]}))
+        .expect(200);
+    assert_eq!(
+        world.get_as(&ours, "/devices").expect(200),
+        json!([id, HOUSE])
+    );
+    let answer = world.feed_put(id, &json!({"model": "6M", "channelsCount": 3}));
+    assert_eq!(
+        answer.expect(422)["message"],
+        "channelsCount cannot be changed."
+    );
+    let other = world
+        .feed_put(id, &json!({"model": "6M", "keys": []}))
+        .expect(200);
+    assert_eq!(
+        (&other["model"], other.get("switches")),
+        (&json!("6M"), None)
+    );
+    assert_eq!(world.get_as(&ours, "/devices").expect(200), json!([HOUSE]));
+}
+
+/// The engine's own query sees a device's streams like any other measurement.
+#[test]
+fn streams_are_meters_with_units() {
+    let world = World::start();
+    world
+        .feed(
+            SHED,
+            "/long-energy",
+            &json!([long_record(1_700_000_100, 3)]),
+        )
+        .expect(200);
+    let store = world.control.store();
+    let meter = store
+        .get_by_key::<meterd_control::Meter>(world.acme, "name", "wattwatchers_long_energy")
+        .unwrap();
+    let units: Vec<_> = (meter.document.definition.values.iter())
+        .map(|(name, field)| format!("{name} {}", field.unit))
+        .collect();
+    assert_eq!(
+        units,
+        [
+            "duration s",
+            "eReactive J",
+            "eReactiveNegative J",
+            "eReactivePositive J",
+            "eReal J",
+            "eRealNegative J",
+            "eRealPositive J",
+            "iRMSMax A",
+            "iRMSMin A",
+            "vRMSMax V",
+            "vRMSMin V",
+        ]
+    );
+    assert_eq!(meter.document.retention_days, None);
+    let short = store
+        .get_by_key::<meterd_control::Meter>(world.acme, "name", "wattwatchers_short_energy")
+        .unwrap();
+    assert_eq!(short.document.retention_days, Some(31));
+}

@@ -11,4 +11,6 @@
 
 mod devices;
 mod ingest;
+mod limits;
+mod patch;
 mod world;

@@ -56,7 +56,6 @@ pub(crate) struct World {
     running: meterd_testkit::Server,
     pub(crate) app: App,
     pub(crate) acme: OrganizationId,
-    pub(crate) rival: OrganizationId,
     pub(crate) key: String,
     /// Of the devices.
     pub(crate) feed: String,
@@ -104,7 +103,6 @@ impl World {
         let mut world = Self {
             app,
             acme,
-            rival,
             key: String::new(),
             feed: feed.secret.reveal().to_owned(),
             running,

@@ -1,0 +1,193 @@
+//! Changing a device (specs/wattwatchers.md 3.3): a body is read whole, with everything that is wrong in it, before
+//! anything changes.
+//!
+//! A member that says what is so already asks for nothing and needs no level: clients send back what they were given with
+//! one member changed. What the hardware has to do first becomes a command.
+
+mod items;
+
+use self::items::{ChannelPatch, CommsPatch, PhasesPatch, SwitchPatch};
+use crate::access::{Level, Reader};
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::command::Change;
+use crate::device::{Device, DeviceView};
+use crate::register::LABEL;
+use crate::serial::{MALFORMED, Serial};
+use axum::extract::State;
+use meterd_fault::{Fault, Problem, Rule};
+use meterd_http::fields::{Fields, Form};
+use meterd_http::json::Json;
+use meterd_http::{Failure, Params, Reply};
+use meterd_model::{Decimal, Timestamp};
+use std::collections::BTreeSet;
+
+/// What a device may be told about its reporting interval, in seconds.
+const INTERVAL_SECONDS_MIN: i64 = 5;
+const INTERVAL_SECONDS_MAX: i64 = 295;
+
+/// `PATCH /devices/{id}`, and POST
+pub(crate) async fn update_device(
+    State(app): State<App>,
+    reader: Reader,
+    params: Params,
+    JsonBody(body): JsonBody,
+) -> Result<Reply<DeviceView>, Failure> {
+    let device = reader.device(&app, params.get("id"))?;
+    let mut levels = Levels::default();
+    let read = body.read(Form::LENIENT, |fields| {
+        Some(Patch::read(fields, &device.document, &mut levels))
+    });
+    levels.permit(&reader, &device.document)?;
+    let patch = read?;
+    let now = reader.now();
+    let changed = app
+        .change_device(reader.author(), &device, move |device| {
+            patch.apply(device, now)
+        })
+        .await?;
+    Ok(Reply::ok(app.view(&changed).await?))
+}
+
+/// `POST /devices/{id}/reporting-interval`, which the original's own programs use
+pub(crate) async fn set_reporting_interval(
+    State(app): State<App>,
+    reader: Reader,
+    params: Params,
+    JsonBody(body): JsonBody,
+) -> Result<Reply<DeviceView>, Failure> {
+    let device = reader.device(&app, params.get("id"))?;
+    reader.permit(Level::Configuration, &device.document)?;
+    let seconds = body.read(Form::LENIENT, |fields| {
+        fields.required_integer(
+            "shortEnergyReportingInterval",
+            INTERVAL_SECONDS_MIN,
+            INTERVAL_SECONDS_MAX,
+        )
+    })?;
+    let seconds = u32::try_from(seconds).map_err(Fault::internal)?;
+    let now = reader.now();
+    let changed = app
+        .change_device(reader.author(), &device, move |device| {
+            device.ask(Change::ReportingInterval { seconds }, now);
+            Ok(())
+        })
+        .await?;
+    Ok(Reply::ok(app.view(&changed).await?))
+}
+
+/// What the members that would change something need.
+#[derive(Debug, Default)]
+struct Levels(BTreeSet<Level>);
+
+impl Levels {
+    /// Notes the level if the member is there and says something else than what is so.
+    fn note(&mut self, fields: &Fields<'_>, name: &str, level: Level, is_so: impl Is) {
+        if fields.peek(name).is_some_and(|json| !is_so.is(json)) {
+            self.need(level);
+        }
+    }
+
+    fn need(&mut self, level: Level) {
+        self.0.insert(level);
+    }
+
+    /// A key that may change nothing is refused whatever the body says.
+    fn permit(&self, reader: &Reader, device: &Device) -> Result<(), Fault> {
+        if !reader.may_write() {
+            return reader.permit(Level::Metadata, device);
+        }
+        (self.0.iter()).try_for_each(|level| reader.permit(*level, device))
+    }
+}
+
+/// A value that a member may repeat.
+trait Is: Copy {
+    fn is(&self, json: &Json) -> bool;
+}
+
+impl Is for &str {
+    fn is(&self, json: &Json) -> bool {
+        matches!(json, Json::String(text) if text == self)
+    }
+}
+
+impl Is for Option<&String> {
+    fn is(&self, json: &Json) -> bool {
+        self.is_some_and(|text| text.as_str().is(json))
+    }
+}
+
+impl Is for i64 {
+    fn is(&self, json: &Json) -> bool {
+        let Json::Number(text) = json else {
+            return false;
+        };
+        Decimal::parse(text.as_bytes()) == Ok(Decimal::from(*self))
+    }
+}
+
+/// What a body asks for. Members that are none ask for nothing.
+#[derive(Clone, Debug)]
+struct Patch {
+    label: Option<String>,
+    timezone: Option<String>,
+    channels: Vec<ChannelPatch>,
+    switches: Vec<SwitchPatch>,
+    phases: Option<PhasesPatch>,
+    comms: Option<CommsPatch>,
+}
+
+impl Patch {
+    /// Notes problems in `fields`, and in `levels` what the good and the bad members need.
+    fn read(fields: &mut Fields<'_>, device: &Device, levels: &mut Levels) -> Self {
+        if let Some(id) = fields.string("id") {
+            match Serial::parse(&id) {
+                None => fields.refuse("id", MALFORMED),
+                Some(serial) if serial != device.serial => fields.refuse("id", Rule::Immutable),
+                Some(_) => {}
+            }
+        }
+        levels.note(fields, "label", Level::Metadata, device.label.as_ref());
+        levels.note(
+            fields,
+            "timezone",
+            Level::Metadata,
+            device.timezone.as_ref(),
+        );
+        Self {
+            label: fields.checked_string("label", LABEL),
+            timezone: fields.zone("timezone").map(|zone| zone.name().to_owned()),
+            channels: ChannelPatch::read_all(fields, device, levels),
+            switches: SwitchPatch::read_all(fields, device, levels),
+            phases: PhasesPatch::read(fields, device, levels),
+            comms: CommsPatch::read(fields, device, levels),
+        }
+    }
+
+    fn apply(&self, device: &mut Device, now: Timestamp) -> Result<(), Fault> {
+        if let Some(label) = &self.label {
+            device.label = Some(label.clone()).filter(|label| !label.is_empty());
+        }
+        if let Some(timezone) = &self.timezone {
+            device.timezone = Some(timezone.clone());
+        }
+        for channel in &self.channels {
+            channel.apply(device, now);
+        }
+        for switch in &self.switches {
+            switch.apply(device, now);
+        }
+        if let Some(phases) = &self.phases {
+            device.phases = phases.over(&device.phases);
+            // Somebody else may have changed the other half of them.
+            if let Some((place, rule)) = items::broken(&device.phases) {
+                return Err(Fault::invalid(Problem::body(place, rule)));
+            }
+        }
+        if let Some(comms) = &self.comms {
+            device.ask(comms.change(), now);
+        }
+        Ok(())
+    }
+}
