@@ -1,8 +1,8 @@
 //! The Wattwatchers surface over HTTP: the real pipeline, control plane and engine in process, and a client on a socket.
 //! Numbers in brackets are rows of the checklist (specs/wattwatchers.md 10).
 //!
-//! `devices` is about what is known of devices and who sees them, `ingest` about what they send; `limits` and `faults`
-//! about refusals.
+//! `devices` is about what is known of devices and who sees them, `patch` about changing them, `ingest` about what they
+//! send; `limits` and `faults` are about refusals.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,6 +10,7 @@
 )]
 
 mod devices;
+mod faults;
 mod ingest;
 mod limits;
 mod patch;
