@@ -2,13 +2,15 @@
 
 use crate::app::App;
 use crate::device::Device;
+use crate::devices::serials;
 use crate::serial::{Claim, Serial};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use meterd_control::{Actor, Author, Credential, List, Order, SERVER, Stored};
+use meterd_control::{Actor, Author, Credential, SERVER, Stored};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::{Context, Failure};
 use meterd_model::{OrganizationId, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// May read the devices that name the key.
@@ -121,31 +123,11 @@ impl Reader {
         credential.holds(ALL_DEVICES) || device.document.keys.contains(&credential.id)
     }
 
-    /// Every device that the key sees, by serial number.
-    pub(crate) fn serials(&self, app: &App) -> Result<Vec<Serial>, Fault> {
-        let key = self.0.credential.id.to_string();
-        let filters: &[_] = &[("key", key.as_str())];
-        let mut list = List {
-            filters: if self.0.credential.holds(ALL_DEVICES) {
-                &[]
-            } else {
-                filters
-            },
-            order: Order::OldestFirst,
-            ..List::default()
-        };
-        let mut serials = Vec::new();
-        loop {
-            let page = app.control.store().list::<Device>(self.0.account, &list)?;
-            let found = page.items.iter();
-            serials.extend(found.map(|device| device.document.serial.clone()));
-            if page.next.is_none() {
-                break;
-            }
-            list.cursor = page.next;
-        }
-        serials.sort_unstable();
-        Ok(serials)
+    /// Every device that the key sees.
+    pub(crate) fn serials(&self, app: &App) -> Result<BTreeSet<Serial>, Fault> {
+        let credential = &self.0.credential;
+        let named = (!credential.holds(ALL_DEVICES)).then_some(credential.id);
+        serials(app.control.store(), self.0.account, named)
     }
 
     /// `ResourceForbidden` unless the key may change things of this level.

@@ -5,16 +5,19 @@ use crate::app::App;
 use crate::device::{Device, DeviceView};
 use crate::serial::Serial;
 use axum::extract::State;
-use meterd_control::{Author, Stored};
+use meterd_control::{Author, List, Store, Stored};
 use meterd_fault::Fault;
 use meterd_http::{Failure, Params, Reply};
+use meterd_model::OrganizationId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// `GET /devices`
 pub(crate) async fn list_devices(
     State(app): State<App>,
     reader: Reader,
-) -> Result<Reply<Vec<Serial>>, Failure> {
+) -> Result<Reply<BTreeSet<Serial>>, Failure> {
     Ok(Reply::ok(reader.serials(&app)?))
 }
 
@@ -26,6 +29,30 @@ pub(crate) async fn retrieve_device(
 ) -> Result<Reply<DeviceView>, Failure> {
     let device = reader.device(&app, params.get("id"))?;
     Ok(Reply::ok(app.view(&device).await?))
+}
+
+/// The devices of an account, or those of them that name a key.
+pub(crate) fn serials(
+    store: &Store,
+    account: OrganizationId,
+    key: Option<Uuid>,
+) -> Result<BTreeSet<Serial>, Fault> {
+    let key = key.map(|key| key.to_string());
+    let filters: Vec<_> = key.iter().map(|key| ("key", key.as_str())).collect();
+    let mut list = List {
+        filters: &filters,
+        ..List::default()
+    };
+    let mut serials = BTreeSet::new();
+    loop {
+        let page = store.list::<Device>(account, &list)?;
+        let found = page.items.iter();
+        serials.extend(found.map(|device| device.document.serial.clone()));
+        if page.next.is_none() {
+            return Ok(serials);
+        }
+        list.cursor = page.next;
+    }
 }
 
 impl App {

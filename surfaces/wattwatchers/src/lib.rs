@@ -36,7 +36,7 @@ pub use heard::work;
 pub use limits::KeyLimits;
 pub use model::Model;
 pub use provision::{
-    KeySees, NewKey, NewKeyLimits, create_ingest_key, create_key, register_device, secret_form,
+    KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, create_key, register_device, secret_form,
 };
 pub use register::{Applied, Registration};
 pub use serial::Serial;

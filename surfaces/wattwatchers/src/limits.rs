@@ -54,6 +54,15 @@ impl KeyLimits {
     }
 }
 
+/// A key's own limits with its day beginning so.
+pub(crate) fn on_day(limits: &[LimitPolicy], start: WindowStart) -> Vec<LimitPolicy> {
+    let mut limits = limits.to_vec();
+    for limit in limits.iter_mut().filter(|limit| limit.name == TPD) {
+        limit.algorithm = Algorithm::FixedWindow { start };
+    }
+    limits
+}
+
 /// For keys without limits of their own, and for source addresses.
 pub(crate) fn policies(limits: &WattwatchersLimits) -> Vec<LimitPolicy> {
     let key = KeyLimits {

@@ -2,25 +2,42 @@
 
 use crate::access::{ALL_DEVICES, AUTO_LIMITS, FEED, Level, READ};
 use crate::device::{Device, KEYS_MAX};
+use crate::devices::serials;
 use crate::limits::KeyLimits;
 use crate::register::{Applied, Registration, register};
 use crate::serial::Serial;
 use crate::settings::WattwatchersSettings;
 use crate::surface::SURFACE;
-use meterd_control::{Author, Control, Issued, NewCredential, SecretAlphabet, SecretForm, Writes};
-use meterd_fault::{Fault, Kind, Resource};
+use meterd_control::{
+    Author, Control, Credential, CredentialChange, CredentialState, Issued, LimitPolicy, List,
+    NewCredential, SecretAlphabet, SecretForm, WindowStart,
+};
+use meterd_fault::{Fault, Problem, Rule};
 use meterd_model::OrganizationId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 const INGEST_SECRET: SecretForm = SecretForm::new("ingest_", SecretAlphabet::LowerHex, 32);
 
-/// An API key to be made. It may read the devices it sees, and nothing else unless a level says so.
+/// A key of an account, as it is to be.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub name: String,
-    pub levels: Vec<Level>,
-    pub sees: KeySees,
-    pub limits: NewKeyLimits,
+    pub role: KeyRole,
+}
+
+/// What a key is for.
+#[derive(Clone, Debug)]
+pub enum KeyRole {
+    /// To read devices, and to change of them what a level says.
+    Api {
+        levels: Vec<Level>,
+        sees: KeySees,
+        limits: NewKeyLimits,
+    },
+    /// To register devices of the account and send what they measure.
+    Ingest,
 }
 
 /// Which devices a key sees.
@@ -28,7 +45,7 @@ pub struct NewKey {
 pub enum KeySees {
     /// Those that are made later too.
     All,
-    These(Vec<Serial>),
+    These(BTreeSet<Serial>),
 }
 
 /// How much a key may ask.
@@ -41,7 +58,7 @@ pub enum NewKeyLimits {
     Auto,
 }
 
-/// The form of the secrets of this surface's credentials, for a new one of one of them.
+/// The form of a new secret of a credential with these permissions.
 pub fn secret_form(permissions: &[String]) -> SecretForm {
     if permissions.iter().any(|held| held == FEED) {
         INGEST_SECRET
@@ -50,82 +67,159 @@ pub fn secret_form(permissions: &[String]) -> SecretForm {
     }
 }
 
-/// Makes an API key. `ResourceNotFound` if a device is none of the account's.
+impl NewKey {
+    fn permissions(&self) -> Vec<String> {
+        let KeyRole::Api {
+            levels,
+            sees,
+            limits,
+        } = &self.role
+        else {
+            return vec![FEED.to_owned()];
+        };
+        let mut permissions = vec![READ.to_owned()];
+        let levels: BTreeSet<_> = levels.iter().collect();
+        permissions.extend(levels.into_iter().map(|level| level.permission()));
+        if matches!(sees, KeySees::All) {
+            permissions.push(ALL_DEVICES.to_owned());
+        }
+        if matches!(limits, NewKeyLimits::Auto) {
+            permissions.push(AUTO_LIMITS.to_owned());
+        }
+        permissions
+    }
+
+    /// Beginning at midnight; another beginning of the day is the server's setting.
+    fn limits(&self) -> Vec<LimitPolicy> {
+        match &self.role {
+            KeyRole::Api {
+                limits: NewKeyLimits::Own(own),
+                ..
+            } => Vec::from(own.policies(WindowStart::UtcAligned)),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Those that name the key.
+    fn devices(&self) -> BTreeSet<Serial> {
+        match &self.role {
+            KeyRole::Api {
+                sees: KeySees::These(serials),
+                ..
+            } => serials.clone(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// Makes a key. `ResourceNotFound` if a device is none of the account's.
 pub fn create_key(
     control: &Control,
-    settings: &WattwatchersSettings,
     account: OrganizationId,
-    new: NewKey,
+    new: &NewKey,
     author: &Author,
 ) -> Result<Issued, Fault> {
-    let mut permissions = vec![READ.to_owned()];
-    permissions.extend(new.levels.iter().map(|level| level.permission()));
-    let devices = match new.sees {
-        KeySees::All => {
-            permissions.push(ALL_DEVICES.to_owned());
-            Vec::new()
-        }
-        KeySees::These(serials) => serials,
-    };
-    let mut limits = Vec::new();
-    match new.limits {
-        NewKeyLimits::Default => {}
-        NewKeyLimits::Own(own) => limits.extend(own.policies(settings.limits.day.start())),
-        NewKeyLimits::Auto => permissions.push(AUTO_LIMITS.to_owned()),
-    }
-    let store = control.store();
+    let devices = new.devices();
     for serial in &devices {
-        store.get_by_key::<Device>(account, "id", serial.as_str())?;
+        control
+            .store()
+            .get_by_key::<Device>(account, "id", serial.as_str())?;
     }
-    let form = SecretForm::WATTWATCHERS;
-    let mut credential = NewCredential::api_key(Some(account), SURFACE, new.name, form)
+    let permissions = new.permissions();
+    let form = secret_form(&permissions);
+    let mut credential = NewCredential::api_key(Some(account), SURFACE, &new.name, form)
         .with_permissions(permissions);
-    credential.limits = limits;
+    credential.limits = new.limits();
     let issued = control.credentials().create(credential, author)?;
-    let key = issued.credential.id;
-    store.write(author, |writes| {
-        (devices.iter()).try_for_each(|serial| show(writes, account, serial, key))
-    })?;
+    show(control, account, issued.credential.id, &devices, author)?;
     Ok(issued)
 }
 
-/// Lets a key see a device.
-fn show(
-    writes: &mut Writes<'_>,
+/// The key of this name as it is to be, made if there is none; then its secret is there to be told.
+pub fn apply_key(
+    control: &Control,
     account: OrganizationId,
-    serial: &Serial,
-    key: Uuid,
-) -> Result<(), Fault> {
-    let found = writes.find_by_key::<Device>(account, "id", serial.as_str())?;
-    let found = found.ok_or_else(|| Kind::ResourceNotFound {
-        resource: Resource::Device,
-        id: serial.to_string(),
-    })?;
-    if found.document.keys.len() >= KEYS_MAX {
-        return Err(Kind::TooManyRunning {
-            resource: Resource::Credential,
-            limit: KEYS_MAX as u64,
-        }
-        .into());
+    wanted: &NewKey,
+    author: &Author,
+) -> Result<(Applied, Option<Issued>), Fault> {
+    let Some(known) = find_key(control, account, &wanted.name)? else {
+        let issued = create_key(control, account, wanted, author)?;
+        return Ok((Applied::Created, Some(issued)));
+    };
+    let (permissions, limits) = (wanted.permissions(), wanted.limits());
+    let shown = show(control, account, known.id, &wanted.devices(), author)?;
+    if known.permissions == permissions && known.limits == limits {
+        return Ok((shown, None));
     }
-    writes.update::<Device>(account, found.id, None, |stored| {
-        let mut device = stored.document.clone();
-        device.keys.insert(key);
-        Ok(device)
-    })?;
-    Ok(())
+    let change = CredentialChange {
+        permissions: Some(permissions),
+        limits: Some(limits),
+        ..CredentialChange::default()
+    };
+    control
+        .credentials()
+        .change(known.id, None, change, author)?;
+    Ok((Applied::Updated, None))
 }
 
-/// Makes a credential that may register devices of the account and send what they measure.
-pub fn create_ingest_key(
+fn find_key(
     control: &Control,
     account: OrganizationId,
     name: &str,
+) -> Result<Option<Arc<Credential>>, Fault> {
+    let mut list = List {
+        filters: &[("surface", SURFACE)],
+        ..List::default()
+    };
+    loop {
+        let (page, next) = control.credentials().list(Some(account), &list)?;
+        let mut keys = page.into_iter();
+        let found = keys.find(|key| key.name == name && key.state != CredentialState::Revoked);
+        if found.is_some() || next.is_none() {
+            return Ok(found);
+        }
+        list.cursor = next;
+    }
+}
+
+/// Lets a key see these devices and no others. `ResourceNotFound` if one of them is none of the account's.
+fn show(
+    control: &Control,
+    account: OrganizationId,
+    key: Uuid,
+    wanted: &BTreeSet<Serial>,
     author: &Author,
-) -> Result<Issued, Fault> {
-    let new = NewCredential::api_key(Some(account), SURFACE, name, INGEST_SECRET);
-    let credentials = control.credentials();
-    credentials.create(new.with_permissions([FEED]), author)
+) -> Result<Applied, Fault> {
+    let store = control.store();
+    let seen = serials(store, account, Some(key))?;
+    if seen == *wanted {
+        return Ok(Applied::Unchanged);
+    }
+    store.write(author, |writes| {
+        for serial in seen.symmetric_difference(wanted) {
+            let device = store.get_by_key::<Device>(account, "id", serial.as_str())?;
+            writes.update::<Device>(account, device.id, None, |stored| {
+                let mut device = stored.document.clone();
+                if !device.keys.remove(&key) {
+                    device.keys.insert(key);
+                }
+                check_keys(&device)?;
+                Ok(device)
+            })?;
+        }
+        Ok(Applied::Updated)
+    })
+}
+
+fn check_keys(device: &Device) -> Result<(), Fault> {
+    if device.keys.len() <= KEYS_MAX {
+        return Ok(());
+    }
+    let rule = Rule::Count {
+        min: 0,
+        max: KEYS_MAX as u64,
+    };
+    Err(Fault::invalid(Problem::body("/keys", rule)))
 }
 
 /// Makes a device known, as its registration over HTTP does.

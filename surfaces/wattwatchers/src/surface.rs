@@ -14,7 +14,7 @@ use meterd_fault::Fault;
 use meterd_http::{
     Answered, Caller, Cors, Dialect, Routes, Step, Surface, bearer, request_id_header,
 };
-use meterd_model::Timestamp;
+use meterd_model::{OrganizationId, Timestamp};
 use std::sync::Arc;
 
 /// The surface's name, in credentials, logs and metrics.
@@ -47,26 +47,37 @@ impl WattwatchersSurface {
         }
     }
 
-    /// The credential with limits that follow the number of its devices, if it has such.
+    /// The credential with its limits as they are at present: those that follow the number of its devices, and for all of
+    /// its own the day as the settings have it.
     fn with_limits(&self, credential: Arc<Credential>) -> Result<Arc<Credential>, Fault> {
-        let Some(account) = credential
-            .organization
-            .filter(|_| credential.holds(AUTO_LIMITS))
-        else {
-            return Ok(credential);
-        };
-        let id = credential.id.to_string();
-        let filters: &[_] = &[("key", id.as_str())];
-        let filters = if credential.holds(ALL_DEVICES) {
-            &[]
-        } else {
-            filters
-        };
-        let devices = self.app.control.store().count::<Device>(account, filters)?;
         let day = self.app.settings.limits.day.start();
+        let account = credential.organization;
+        let limits = match account.filter(|_| credential.holds(AUTO_LIMITS)) {
+            Some(account) => {
+                let devices = self.count_devices(account, &credential)?;
+                Vec::from(KeyLimits::for_devices(devices).policies(day))
+            }
+            None if credential.limits.is_empty() => return Ok(credential),
+            None => limits::on_day(&credential.limits, day),
+        };
         let mut limited = Credential::clone(&credential);
-        limited.limits = Vec::from(KeyLimits::for_devices(devices).policies(day));
+        limited.limits = limits;
         Ok(Arc::new(limited))
+    }
+
+    fn count_devices(
+        &self,
+        account: OrganizationId,
+        credential: &Credential,
+    ) -> Result<usize, Fault> {
+        let id = credential.id.to_string();
+        let named = [("key", id.as_str())];
+        let filters = if credential.holds(ALL_DEVICES) {
+            &[][..]
+        } else {
+            &named
+        };
+        self.app.control.store().count::<Device>(account, filters)
     }
 }
 

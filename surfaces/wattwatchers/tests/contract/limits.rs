@@ -2,7 +2,7 @@
 
 use crate::world::{FOREIGN, HOUSE, Options, World, assert_fault, at};
 use meterd_surface_wattwatchers::{
-    DayWindow, KeyLimits, KeySees, NewKey, NewKeyLimits, WattwatchersLimits,
+    DayWindow, KeyLimits, KeySees, NewKeyLimits, WattwatchersLimits,
 };
 use meterd_testkit::client::{Answer, get, request};
 use serde_json::json;
@@ -21,12 +21,7 @@ fn key_with(world: &World, per_second: u64, per_day: u64) -> String {
         per_second,
         per_day,
     };
-    world.make_key(NewKey {
-        name: "limited".to_owned(),
-        levels: Vec::new(),
-        sees: KeySees::All,
-        limits: NewKeyLimits::Own(limits),
-    })
+    world.make_key(&[], KeySees::All, NewKeyLimits::Own(limits))
 }
 
 fn number(answer: &Answer, header: &str) -> u64 {
@@ -161,19 +156,17 @@ fn a_day_can_begin_with_its_first_request() {
         address_per_minute: 0,
     };
     let world = World::start_with(options);
-    let answer = world.get("/devices");
-    assert_eq!(number(&answer, "x-ratelimit-tpdreset"), DAY_SECONDS);
+    // Of a key with limits of its own too.
+    for key in [world.key.clone(), key_with(&world, 1_000, 10)] {
+        let answer = world.get_as(&key, "/devices");
+        assert_eq!(number(&answer, "x-ratelimit-tpdreset"), DAY_SECONDS);
+    }
 }
 
 #[test]
 fn limits_can_follow_the_number_of_devices() {
     let world = World::start();
-    let key = world.make_key(NewKey {
-        name: "fleet".to_owned(),
-        levels: Vec::new(),
-        sees: KeySees::All,
-        limits: NewKeyLimits::Auto,
-    });
+    let key = world.make_key(&[], KeySees::All, NewKeyLimits::Auto);
     let (day, _, second, _) = told(&world.get_as(&key, "/devices"));
     assert_eq!((day, second), (4 * 4_320, 5));
     for n in 0..4 {

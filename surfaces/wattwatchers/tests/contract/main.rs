@@ -14,4 +14,5 @@ mod faults;
 mod ingest;
 mod limits;
 mod patch;
+mod provision;
 mod world;

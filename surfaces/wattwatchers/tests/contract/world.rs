@@ -3,9 +3,8 @@
 use meterd_http::{Core, Mount, Surface};
 use meterd_model::OrganizationId;
 use meterd_surface_wattwatchers::{
-    App, KeySees, Level, NewKey, NewKeyLimits, Registration, Serial, WattwatchersLimits,
-    WattwatchersSettings, WattwatchersSurface, create_ingest_key, create_key, documents,
-    register_device,
+    App, KeyRole, KeySees, Level, NewKey, NewKeyLimits, Registration, Serial, WattwatchersLimits,
+    WattwatchersSettings, WattwatchersSurface, create_key, documents, register_device,
 };
 use meterd_testkit::client::{Answer, Request, get, patch, post, put};
 use meterd_testkit::{create_organization, now, system};
@@ -99,7 +98,11 @@ impl World {
             }
         };
         let (acme, rival) = (account("acme"), account("rival"));
-        let feed = create_ingest_key(&running.control, acme, "devices", &system()).unwrap();
+        let devices = NewKey {
+            name: "devices".to_owned(),
+            role: KeyRole::Ingest,
+        };
+        let feed = create_key(&running.control, acme, &devices, &system()).unwrap();
         let mut world = Self {
             app,
             acme,
@@ -150,18 +153,19 @@ impl World {
     }
 
     pub(crate) fn new_key(&self, levels: &[Level], sees: KeySees) -> String {
-        let new = NewKey {
-            name: "dashboard".to_owned(),
-            levels: levels.to_vec(),
-            sees,
-            limits: NewKeyLimits::Default,
-        };
-        self.make_key(new)
+        self.make_key(levels, sees, NewKeyLimits::Default)
     }
 
-    pub(crate) fn make_key(&self, new: NewKey) -> String {
-        let settings = &self.app.settings;
-        let issued = create_key(&self.control, settings, self.acme, new, &system()).unwrap();
+    pub(crate) fn make_key(&self, levels: &[Level], sees: KeySees, limits: NewKeyLimits) -> String {
+        let new = NewKey {
+            name: "dashboard".to_owned(),
+            role: KeyRole::Api {
+                levels: levels.to_vec(),
+                sees,
+                limits,
+            },
+        };
+        let issued = create_key(&self.control, self.acme, &new, &system()).unwrap();
         issued.secret.reveal().to_owned()
     }
 
