@@ -333,7 +333,7 @@ impl Engine {
         }
     }
 
-    /// A page of measurements that count, newest first.
+    /// A page of measurements that count.
     pub fn list(
         &self,
         organization: OrganizationId,

@@ -54,7 +54,7 @@ pub use batch::{Batch, OnConflict, Receipt, SubmitError, Verdict, VoidOutcome, V
 pub use catalog::MaintenanceError;
 pub use disk::{Disk, DiskFile, DiskLock, DiskReader, SystemDisk};
 pub use engine::{Engine, MeterStats, PreparedBatch, Stats};
-pub use list::{ListCursor, ListPage, Listed, Listing};
+pub use list::{ListCursor, ListOrder, ListPage, Listed, Listing};
 pub use log::frame::Fault;
 pub use query::{
     Aggregation, Cancel, Filter, Function, GroupKey, Number, Order, OrderKey, Query, QueryAnswer,

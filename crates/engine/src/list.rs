@@ -1,4 +1,4 @@
-//! Listings: the measurements themselves, newest first, page by page.
+//! Listings: the measurements themselves, in the order of their times, page by page.
 
 use crate::memory::Memory;
 use crate::query::{Cancel, Filter, QueryError, QueryLimit, TextFilter, check, column, is_retired};
@@ -27,8 +27,17 @@ pub struct Listing {
     pub to: Option<Timestamp>,
     /// Where the page before ended.
     pub after: Option<ListCursor>,
+    pub order: ListOrder,
     /// Most measurements of the page; lowered to [`Settings::list_limit_max`].
     pub limit: usize,
+}
+
+/// By time and then by sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListOrder {
+    #[default]
+    NewestFirst,
+    OldestFirst,
 }
 
 /// A place in the order of a listing. What is stored meanwhile neither repeats nor hides anything of the pages after
@@ -41,7 +50,7 @@ pub struct ListCursor {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListPage {
-    /// By time descending, then by sequence descending.
+    /// In the order of the listing.
     pub measurements: Vec<Listed>,
     /// Where the next page begins; `None` on the last.
     pub next: Option<ListCursor>,
@@ -66,9 +75,9 @@ pub(crate) fn list(
     }
     loop {
         let plan = Plan::new(&organization.read(), listing);
-        let newest = plan.newest(limit + 1, settings.query_rows_max, cancel)?;
-        let more = newest.len() > limit;
-        let page = newest.get(..limit).unwrap_or(&newest);
+        let first = plan.first(limit + 1, settings.query_rows_max, cancel)?;
+        let more = first.len() > limit;
+        let page = first.get(..limit).unwrap_or(&first);
         // What was in memory may have gone to disk meanwhile; then the page is made again.
         let Some(measurements) = plan.listed(page, organization, cancel)? else {
             continue;
@@ -88,11 +97,12 @@ struct Plan {
     from: i64,
     to: i64,
     filter: Filter,
-    /// Only what is smaller is listed.
-    before: (i64, u64),
+    order: ListOrder,
+    /// Only what has a smaller rank is listed.
+    below: Rank,
     /// Of the organization when the snapshot was taken.
     freezes: u64,
-    /// Latest first.
+    /// Those first whose ranks begin the highest.
     sources: Vec<Source>,
 }
 
@@ -111,9 +121,23 @@ enum Source {
     },
 }
 
-/// Ordered by time and then by sequence, of which no two are equal.
+/// Time and sequence such that what is listed first has the highest rank.
+type Rank = (i64, u64);
+
+impl ListOrder {
+    /// The rank of what has a time and a sequence, or the time and sequence of a rank.
+    fn rank(self, (time, sequence): (i64, u64)) -> Rank {
+        match self {
+            Self::NewestFirst => (time, sequence),
+            Self::OldestFirst => (!time, !sequence),
+        }
+    }
+}
+
+/// Ordered by rank, of which no two are equal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
+    rank: Rank,
     time: i64,
     sequence: u64,
     source: usize,
@@ -127,28 +151,28 @@ struct ChunkFilter {
     columns: Vec<usize>,
 }
 
-/// The newest so far.
-struct Newest {
+/// Those of the highest ranks so far.
+struct First {
     count: usize,
     heap: BinaryHeap<Reverse<Found>>,
 }
 
-impl Newest {
+impl First {
     fn push(&mut self, found: Found) {
         if self.heap.len() < self.count {
             self.heap.push(Reverse(found));
-        } else if let Some(mut oldest) = self.heap.peek_mut()
-            && oldest.0 < found
+        } else if let Some(mut last) = self.heap.peek_mut()
+            && last.0 < found
         {
-            *oldest = Reverse(found);
+            *last = Reverse(found);
         }
     }
 
-    /// What comes must not be before this to have a place.
-    fn oldest(&self) -> i64 {
+    /// What comes must not rank below this to have a place.
+    fn lowest(&self) -> i64 {
         let full = self.heap.len() >= self.count;
-        let oldest = self.heap.peek().filter(|_| full);
-        oldest.map_or(i64::MIN, |Reverse(oldest)| oldest.time)
+        let last = self.heap.peek().filter(|_| full);
+        last.map_or(i64::MIN, |Reverse(last)| last.rank.0)
     }
 }
 
@@ -158,8 +182,9 @@ impl Plan {
             from: listing.from.map_or(i64::MIN, Timestamp::micros),
             to: listing.to.map_or(i64::MAX, Timestamp::micros),
             filter: listing.filter.clone(),
-            before: listing.after.map_or((i64::MAX, u64::MAX), |cursor| {
-                (cursor.time.micros(), cursor.sequence)
+            order: listing.order,
+            below: listing.after.map_or((i64::MAX, u64::MAX), |cursor| {
+                (listing.order).rank((cursor.time.micros(), cursor.sequence))
             }),
             freezes: organization.freezes,
             sources: Vec::new(),
@@ -183,8 +208,9 @@ impl Plan {
                 });
             }
         }
+        let order = plan.order;
         plan.sources
-            .sort_by_key(|source| Reverse(source.time_max()));
+            .sort_by_key(|source| Reverse(source.highest(order)));
         plan
     }
 
@@ -229,36 +255,40 @@ impl Plan {
     }
 
     fn may_have(&self, time_min: i64, time_max: i64) -> bool {
-        time_min < self.to && time_max >= self.from && time_min <= self.before.0
+        let lowest = match self.order {
+            ListOrder::NewestFirst => time_min,
+            ListOrder::OldestFirst => !time_max,
+        };
+        time_min < self.to && time_max >= self.from && lowest <= self.below.0
     }
 
-    /// The newest `count`, newest first.
-    fn newest(
+    /// The first `count` in the listing's order.
+    fn first(
         &self,
         count: usize,
         rows_max: u64,
         cancel: &Cancel,
     ) -> Result<Vec<Found>, QueryError> {
-        let mut newest = Newest {
+        let mut first = First {
             count,
             heap: BinaryHeap::new(),
         };
         let mut rows_seen = 0_u64;
         for (number, source) in self.sources.iter().enumerate() {
-            if source.time_max() < newest.oldest() {
-                // The sources after it end even earlier.
+            if source.highest(self.order) < first.lowest() {
+                // The sources after it begin even lower.
                 break;
             }
             check(cancel)?;
             match source {
                 Source::Chunk { .. } => {
-                    self.search_chunk(number, source, &mut newest);
+                    self.search_chunk(number, source, &mut first);
                     rows_seen += source.rows();
                 }
                 Source::Segment { segment, retired } => {
                     self.search_segment(
                         (number, segment, retired),
-                        &mut newest,
+                        &mut first,
                         &mut rows_seen,
                         rows_max,
                         cancel,
@@ -267,11 +297,11 @@ impl Plan {
             }
             check_rows(rows_seen, rows_max)?;
         }
-        let newest = newest.heap.into_sorted_vec();
-        Ok(newest.into_iter().map(|Reverse(found)| found).collect())
+        let first = first.heap.into_sorted_vec();
+        Ok(first.into_iter().map(|Reverse(found)| found).collect())
     }
 
-    fn search_chunk(&self, number: usize, source: &Source, newest: &mut Newest) {
+    fn search_chunk(&self, number: usize, source: &Source, first: &mut First) {
         let Source::Chunk {
             chunk,
             filter,
@@ -294,7 +324,8 @@ impl Plan {
                 && filter.matches(place)
                 && !is_retired(retired, &rows.sequences, place);
             if matches {
-                newest.push(Found {
+                first.push(Found {
+                    rank: self.order.rank((*time, *sequence)),
                     time: *time,
                     sequence: *sequence,
                     source: number,
@@ -307,23 +338,24 @@ impl Plan {
     fn search_segment(
         &self,
         (number, segment, retired): (usize, &Segment, &[Arc<RoaringTreemap>]),
-        newest: &mut Newest,
+        first: &mut First,
         rows_seen: &mut u64,
         rows_max: u64,
         cancel: &Cancel,
     ) -> Result<(), QueryError> {
-        let subjects = self.filter.subjects.as_ref().map(|subjects| {
-            let mut subjects: Vec<_> = subjects.iter().map(Subject::as_str).collect();
-            subjects.sort_unstable();
-            subjects
-        });
+        let subjects = self.subjects();
         let mut texts = Texts::default();
         let filter = TextFilter::of_query(&self.filter, &mut texts);
         // Only what is asked for gets a number.
         let mut number_of = |_, text: &str| texts.find(text).unwrap_or(NO_TEXT);
+        let (lowest, highest) = (first.lowest(), self.below.0);
+        let (from, to) = match self.order {
+            ListOrder::NewestFirst => (lowest, highest.saturating_add(1)),
+            ListOrder::OldestFirst => (!highest, (!lowest).saturating_add(1)),
+        };
         let range = Range {
-            from: self.from.max(newest.oldest()),
-            to: self.to.min(self.before.0.saturating_add(1)),
+            from: self.from.max(from),
+            to: self.to.min(to),
             subjects: subjects.as_deref(),
             sequence: None,
         };
@@ -359,7 +391,8 @@ impl Plan {
                     && filter.matches(place)
                     && !is_retired(retired, &rows.sequences, place);
                 if matches {
-                    newest.push(Found {
+                    first.push(Found {
+                        rank: self.order.rank((*time, *sequence)),
                         time: *time,
                         sequence: *sequence,
                         source: number,
@@ -383,7 +416,16 @@ impl Plan {
     }
 
     fn lists(&self, time: i64, sequence: u64) -> bool {
-        time >= self.from && time < self.to && (time, sequence) < self.before
+        time >= self.from && time < self.to && self.order.rank((time, sequence)) < self.below
+    }
+
+    /// Those that the listing is about, sorted; `None`: all.
+    fn subjects(&self) -> Option<Vec<&str>> {
+        self.filter.subjects.as_ref().map(|subjects| {
+            let mut subjects: Vec<_> = subjects.iter().map(Subject::as_str).collect();
+            subjects.sort_unstable();
+            subjects
+        })
     }
 
     /// The measurements of a page; `None` if some were sealed since the snapshot.
@@ -414,6 +456,7 @@ impl Plan {
                 *slot = listed_row(memory, *table, chunk, found);
             }
         }
+        let subjects = self.subjects();
         let mut by_source: Vec<(&Found, &mut Option<Listed>)> =
             page.iter().zip(&mut listed).collect();
         by_source.sort_unstable_by_key(|(found, _)| (found.source, found.sequence));
@@ -431,7 +474,7 @@ impl Plan {
             let range = Range {
                 from: first,
                 to: last.saturating_add(1),
-                subjects: None,
+                subjects: subjects.as_deref(),
                 sequence: None,
             };
             for row in rows_of(segment, &range, &sequences, cancel)? {
@@ -460,10 +503,15 @@ fn listed_row(memory: &Memory, table: u32, chunk: &Chunk, found: &Found) -> Opti
 }
 
 impl Source {
-    fn time_max(&self) -> i64 {
-        match self {
-            Self::Chunk { chunk, .. } => chunk.rows.time_max,
-            Self::Segment { segment, .. } => segment.meta().time_max,
+    /// The highest rank that it may have, without the sequence.
+    fn highest(&self, order: ListOrder) -> i64 {
+        let (time_min, time_max) = match self {
+            Self::Chunk { chunk, .. } => (chunk.rows.time_min, chunk.rows.time_max),
+            Self::Segment { segment, .. } => (segment.meta().time_min, segment.meta().time_max),
+        };
+        match order {
+            ListOrder::NewestFirst => time_max,
+            ListOrder::OldestFirst => !time_min,
         }
     }
 

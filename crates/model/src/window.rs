@@ -39,6 +39,16 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
+    /// The same date and time of day so many years later, or where the calendar or the clock lacks that, the nearest
+    /// that it has; [`Timestamp::MAX`] past the end of time.
+    pub fn years_later(&self, time: Timestamp, years: u32) -> Timestamp {
+        let later = (jiff::Span::new().try_years(years))
+            .and_then(|span| time.to_jiff().to_zoned(self.0.clone()).checked_add(span));
+        later.map_or(Timestamp::MAX, |later| {
+            Timestamp::from_jiff(later.timestamp())
+        })
+    }
+
     pub(crate) fn rules(&self) -> &TimeZone {
         &self.0
     }
@@ -344,6 +354,17 @@ mod tests {
                 (at(from), at(to))
             );
         }
+    }
+
+    #[test]
+    fn years_are_the_calendars() {
+        let later = |name: &str, from: &str, years| zone(name).years_later(at(from), years);
+        // Summer begins on 4 October 2020 and on 1 October 2023.
+        let sydney = later("Australia/Sydney", "2020-10-02T14:00:00Z", 3);
+        assert_eq!(sydney, at("2023-10-02T13:00:00Z"));
+        let leap = later("UTC", "2024-02-29T12:00:00Z", 3);
+        assert_eq!(leap, at("2027-02-28T12:00:00Z"));
+        assert_eq!(later("UTC", "2024-02-29T12:00:00Z", 9000), Timestamp::MAX);
     }
 
     #[test]

@@ -164,8 +164,8 @@ impl<'a> Asking<'a> {
                 filter: self.filter(meter.id)?,
                 from: Some(from),
                 to: Some(self.query.end),
-                after: None,
                 limit: wanted,
+                ..Listing::default()
             };
             let number = meters.len();
             let mut left = wanted;

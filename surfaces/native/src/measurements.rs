@@ -456,6 +456,7 @@ pub(crate) async fn list_measurements(
         to: query.to,
         after: query.cursor,
         limit: query.limit,
+        ..Listing::default()
     };
     let cancel = Cancel::new();
     // When the client goes away this future is dropped, and the listing with it.

@@ -4,8 +4,8 @@ use crate::fixtures::*;
 use crate::oracle::{Oracle, matches};
 use meterd_engine::testing::{PowerCut, SimulatedDisk};
 use meterd_engine::{
-    Aggregation, Batch, Cancel, Engine, Filter, Function, GroupKey, Listing, OnConflict, Order,
-    OrderKey, Query, Sealing, Settings, verify,
+    Aggregation, Batch, Cancel, Engine, Filter, Function, GroupKey, ListOrder, Listing, OnConflict,
+    Order, OrderKey, Query, Sealing, Settings, verify,
 };
 use meterd_model::{Decimal, Measurement, Timestamp, Window, Zone};
 use proptest::collection::vec;
@@ -264,8 +264,8 @@ fn agree(engine: &Engine, oracle: &Oracle, queries: &[Query]) -> Result<(), Test
             filter: query.filter.clone(),
             from: Some(query.from),
             to: Some(query.to),
-            after: None,
             limit: 1000,
+            ..Listing::default()
         };
         let page = engine
             .list(organization(1), &listing, &Cancel::new())
@@ -279,26 +279,32 @@ fn agree(engine: &Engine, oracle: &Oracle, queries: &[Query]) -> Result<(), Test
             query
         );
     }
-    let mut listed = Vec::new();
-    let mut listing = Listing {
-        limit: 7,
-        ..Listing::default()
-    };
-    loop {
-        let page = engine
-            .list(organization(1), &listing, &Cancel::new())
-            .unwrap();
-        listed.extend(
-            page.measurements
-                .into_iter()
-                .map(|m| (m.sequence, m.measurement)),
-        );
-        match page.next {
-            Some(next) => listing.after = Some(next),
-            None => break,
+    for order in [ListOrder::NewestFirst, ListOrder::OldestFirst] {
+        let mut listed = Vec::new();
+        let mut listing = Listing {
+            order,
+            limit: 7,
+            ..Listing::default()
+        };
+        loop {
+            let page = engine
+                .list(organization(1), &listing, &Cancel::new())
+                .unwrap();
+            listed.extend(
+                page.measurements
+                    .into_iter()
+                    .map(|m| (m.sequence, m.measurement)),
+            );
+            match page.next {
+                Some(next) => listing.after = Some(next),
+                None => break,
+            }
         }
+        if order == ListOrder::OldestFirst {
+            listed.reverse();
+        }
+        prop_assert_eq!(listed, oracle.listing());
     }
-    prop_assert_eq!(listed, oracle.listing());
     let mut measurements = 0;
     for (number, meter_number) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
         let (organization, meter) = (organization(number), meter(meter_number));
