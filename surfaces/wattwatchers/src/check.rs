@@ -11,7 +11,7 @@ use meterd_model::{Decimal, Timestamp};
 const LONG_SECONDS: i64 = 300;
 const SHORT_SECONDS_MAX: i64 = 295;
 /// Of any stamp; what is past it is milliseconds (4.2).
-const STAMP_MAX: i64 = 9_999_999_999;
+pub(crate) const STAMP_MAX: i64 = 9_999_999_999;
 /// Far more than any circuit has, in any unit; so sums over many years have room.
 const VALUE_MAX: i64 = 10_000_000_000_000;
 /// Of a register, in hundredths of its unit.

@@ -2,7 +2,9 @@
 
 mod access;
 mod app;
+mod asked;
 mod body;
+mod bucket;
 mod category;
 mod check;
 mod command;
@@ -17,13 +19,16 @@ mod long;
 mod modbus;
 mod model;
 mod patch;
+mod period;
 mod provision;
 mod record;
 mod register;
 mod root;
 mod routes;
+mod rows;
 mod serial;
 mod settings;
+mod shape;
 mod short;
 mod status;
 mod stream;
