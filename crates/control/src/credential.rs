@@ -713,6 +713,13 @@ impl Credentials {
 impl Credential {
     /// How its secrets look: as its surface's original makes them.
     pub fn secret_form(&self) -> SecretForm {
+        // The one surface whose keys look in two ways.
+        if self
+            .hint
+            .starts_with(SecretForm::WATTWATCHERS_INGEST.prefix)
+        {
+            return SecretForm::WATTWATCHERS_INGEST;
+        }
         match (self.kind, self.surface.as_str(), self.environment) {
             (CredentialKind::OauthClient, ..) => SecretForm::OAUTH_CLIENT_SECRET,
             (CredentialKind::ApiKey, "wattwatchers", _) => SecretForm::WATTWATCHERS,

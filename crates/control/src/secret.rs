@@ -45,6 +45,8 @@ pub enum SecretAlphabet {
 impl SecretForm {
     pub const NATIVE: Self = Self::new("mtr_", SecretAlphabet::Base62, 43);
     pub const WATTWATCHERS: Self = Self::new("key_", SecretAlphabet::LowerHex, 32);
+    /// Of what devices send with, beside the keys of those who read.
+    pub const WATTWATCHERS_INGEST: Self = Self::new("ingest_", SecretAlphabet::LowerHex, 32);
     pub const FSM_LIVE: Self = Self::new("fsm_live_", SecretAlphabet::LowerAlphanumeric, 40);
     pub const FSM_TEST: Self = Self::new("fsm_test_", SecretAlphabet::LowerAlphanumeric, 40);
     pub const METER_WEB: Self = Self::new("sk_live_", SecretAlphabet::Base62, 32);

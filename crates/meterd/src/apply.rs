@@ -4,6 +4,7 @@ use crate::cli::ApplyOptions;
 use crate::config::Config;
 use crate::key::{parse_blocks, said};
 use crate::server::{Parts, now};
+use crate::wattwatchers::{CheckedWattwatchers, WantedWattwatchers};
 use anyhow::Context as _;
 use meterd_control::{
     Actor, Author, Control, List, Meter, NewCredential, Organization, SecretForm, Stored,
@@ -38,6 +39,7 @@ struct WantedOrganization {
     #[serde(default)]
     key: Vec<WantedKey>,
     m3ter: Option<WantedM3ter>,
+    wattwatchers: Option<WantedWattwatchers>,
 }
 
 /// What the m3ter API works with and cannot make itself.
@@ -108,7 +110,7 @@ fn read(file: &Path, now: Timestamp) -> anyhow::Result<Vec<Checked>> {
 }
 
 /// The first name that was there before.
-fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     names.into_iter().find(|name| !seen.insert(*name))
 }
@@ -119,6 +121,7 @@ struct Checked {
     /// Still without their organization, which may not exist yet.
     keys: Vec<NewCredential>,
     m3ter: Option<WantedM3ter>,
+    wattwatchers: Option<CheckedWattwatchers>,
 }
 
 impl Checked {
@@ -163,11 +166,16 @@ impl Checked {
         if let Some(m3ter) = &wanted.m3ter {
             m3ter.check().with_context(|| format!("{context}: m3ter"))?;
         }
+        let wattwatchers = wanted.wattwatchers.map(WantedWattwatchers::check);
+        let wattwatchers = wattwatchers
+            .transpose()
+            .with_context(|| format!("{context}: wattwatchers"))?;
         Ok(Self {
             organization,
             meters,
             keys,
             m3ter: wanted.m3ter,
+            wattwatchers,
         })
     }
 }
@@ -218,17 +226,21 @@ impl WantedM3ter {
 fn check_changes(parts: &Parts, wanted: &Checked) -> anyhow::Result<()> {
     let store = parts.control.store();
     let name = &wanted.organization.name;
+    let known = store.organization_by_name(name).ok();
+    let known = known.map(|organization| organization.organization_id());
     if let Some(m3ter) = &wanted.m3ter {
-        let known = store.organization_by_name(name).ok();
-        let id = known.map(|organization| organization.organization_id());
         m3ter
-            .check_policies(&parts.control, id)
+            .check_policies(&parts.control, known)
             .with_context(|| format!("organization {name}: m3ter"))?;
     }
-    let Ok(organization) = store.organization_by_name(name) else {
+    if let Some(wattwatchers) = &wanted.wattwatchers {
+        wattwatchers
+            .check_changes(&parts.control, known)
+            .with_context(|| format!("organization {name}: wattwatchers"))?;
+    }
+    let Some(organization) = known else {
         return Ok(());
     };
-    let organization = organization.organization_id();
     for meter in &wanted.meters {
         let current = store
             .find_by_key::<Meter>(organization, "name", meter.name.as_str())
@@ -261,6 +273,11 @@ fn apply(parts: &Parts, wanted: Checked, author: &Author) -> anyhow::Result<()> 
     if let Some(m3ter) = wanted.m3ter {
         apply_m3ter(parts, id, m3ter, author)
             .with_context(|| format!("organization {name}: m3ter"))?;
+    }
+    if let Some(wattwatchers) = wanted.wattwatchers {
+        wattwatchers
+            .apply(&parts.control, id, author)
+            .with_context(|| format!("organization {name}: wattwatchers"))?;
     }
     Ok(())
 }

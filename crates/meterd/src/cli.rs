@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Create or update organizations, meters and keys from a TOML file
     #[command(
-        after_help = "Example:\n  meterd apply meters.toml --data /var/lib/meterd\n\nThe file:\n  [[organization]]\n  name = \"acme\"\n\n  [[organization.meter]]\n  name = \"api_calls\"\n  kind = \"delta\"\n  values = { requests = { unit = \"1\" } }\n  attributes = [\"region\"]\n\n  [[organization.key]]\n  name = \"backend\"\n  permissions = [\"measurements:*\"]\n\n  [[organization.m3ter.service_user]]\n  name = \"billing\"\n  policies = [\"Administrator\"]\n\n  [[organization.m3ter.user]]\n  email = \"jane@example.com\"\n  first_name = \"Jane\"\n  last_name = \"Doe\""
+        after_help = "Example:\n  meterd apply meters.toml --data /var/lib/meterd\n\nThe file:\n  [[organization]]\n  name = \"acme\"\n\n  [[organization.meter]]\n  name = \"api_calls\"\n  kind = \"delta\"\n  values = { requests = { unit = \"1\" } }\n  attributes = [\"region\"]\n\n  [[organization.key]]\n  name = \"backend\"\n  permissions = [\"measurements:*\"]\n\n  [[organization.m3ter.service_user]]\n  name = \"billing\"\n  policies = [\"Administrator\"]\n\n  [[organization.m3ter.user]]\n  email = \"jane@example.com\"\n  first_name = \"Jane\"\n  last_name = \"Doe\"\n\n  [[organization.wattwatchers.device]]\n  id = \"D123456789012\"\n  model = \"6M\"\n\n  [[organization.wattwatchers.key]]\n  name = \"dashboard\"\n  levels = [\"metadata\"]"
     )]
     Apply(ApplyOptions),
     /// Print the catalogue of errors as a surface words them
@@ -115,7 +115,7 @@ pub(crate) struct DemoOptions {
 pub(crate) enum KeyCommand {
     /// Create a key and print its secret, once
     #[command(
-        after_help = "Examples:\n  meterd key create --organization acme --name backend --permission 'measurements:*'\n  meterd key create --surface m3ter --organization acme --name billing"
+        after_help = "Examples:\n  meterd key create --organization acme --name backend --permission 'measurements:*'\n  meterd key create --surface m3ter --organization acme --name billing\n  meterd key create --surface wattwatchers --organization acme --name dashboard --level metadata"
     )]
     Create {
         /// Organization the key belongs to; without it, the key administers the server
@@ -151,6 +151,8 @@ pub(crate) enum KeyCommand {
         /// When the key expires (RFC 3339), in the future
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
+        #[command(flatten)]
+        wattwatchers: Box<WattwatchersKey>,
         #[command(flatten)]
         target: Target,
     },
@@ -192,6 +194,32 @@ pub(crate) enum KeySurface {
     Native,
     /// A key pair of a service user
     M3ter,
+    /// A key of an energy dashboard, or of the devices
+    Wattwatchers,
+}
+
+/// What a key of the Wattwatchers API is for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options with --surface wattwatchers")]
+pub(crate) struct WattwatchersKey {
+    /// What the key may change beside reading: metadata, configuration or switching; may be repeated
+    #[arg(long = "level", value_name = "LEVEL")]
+    pub(crate) levels: Vec<String>,
+    /// Device that the key sees; may be repeated. Without it, the key sees all of the organization
+    #[arg(long = "device", value_name = "SERIAL")]
+    pub(crate) devices: Vec<String>,
+    /// Requests per second, instead of the server's default
+    #[arg(long, value_name = "NUMBER", requires = "per_day")]
+    pub(crate) per_second: Option<u64>,
+    /// Requests per day, instead of the server's default
+    #[arg(long, value_name = "NUMBER", requires = "per_second")]
+    pub(crate) per_day: Option<u64>,
+    /// Let the limits follow the number of devices
+    #[arg(long, conflicts_with = "per_second")]
+    pub(crate) auto_limits: bool,
+    /// For devices: to register them and send what they measure, and nothing else
+    #[arg(long, conflicts_with_all = ["levels", "devices", "per_second", "auto_limits"])]
+    pub(crate) ingest: bool,
 }
 
 /// What a command works on: a running server, or the data directory of a stopped one.

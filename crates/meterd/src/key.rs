@@ -2,12 +2,14 @@
 
 use crate::cli::{KeyCommand, KeySurface, Target};
 use crate::server::{control_path, control_settings, ensure_restored, now};
+use crate::wattwatchers::WantedKey;
 use anyhow::{Context as _, anyhow};
 use meterd_control::{Actor, Author, Control, List, NewCredential, NewSecret, SecretForm};
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_m3ter::create_service_user;
 use meterd_surface_native::{check_key, parse_block};
+use meterd_surface_wattwatchers::create_key;
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::Path;
@@ -95,6 +97,19 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
             println!("service user  {}", new.service_user);
             println!("key           {}", new.api_key);
             print_secret(&new.credential.to_string(), new.api_secret.reveal());
+        }
+        KeyCommand::Create {
+            surface: KeySurface::Wattwatchers,
+            organization,
+            name,
+            wattwatchers,
+            ..
+        } => {
+            let organization = organization_id(organization)?
+                .ok_or_else(|| anyhow!("--surface wattwatchers needs --organization"))?;
+            let new = WantedKey::of(name, wattwatchers).check()?;
+            let issued = create_key(&control, organization, &new, &author).map_err(said)?;
+            print_secret(&issued.credential.id.to_string(), issued.secret.reveal());
         }
         KeyCommand::Create {
             surface: KeySurface::Native,
@@ -205,10 +220,10 @@ fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result
     let api = Api::new(server, admin_key);
     match command {
         KeyCommand::Create {
-            surface: KeySurface::M3ter,
+            surface: KeySurface::M3ter | KeySurface::Wattwatchers,
             ..
         } => anyhow::bail!(
-            "keys of the m3ter API are made in the data directory of a stopped server, with --data"
+            "keys of this API are made in the data directory of a stopped server, with --data"
         ),
         KeyCommand::Create {
             surface: KeySurface::Native,

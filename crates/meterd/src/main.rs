@@ -17,6 +17,7 @@ mod server;
 mod system;
 mod terminal;
 mod verify;
+mod wattwatchers;
 
 use clap::Parser;
 use cli::{Cli, Command};

@@ -41,7 +41,7 @@ pub use heard::work;
 pub use limits::KeyLimits;
 pub use model::Model;
 pub use provision::{
-    KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, create_key, register_device, secret_form,
+    KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, create_key, owner_of, register_device,
 };
 pub use register::{Applied, Registration};
 pub use serial::Serial;

@@ -5,20 +5,18 @@ use crate::device::{Device, KEYS_MAX};
 use crate::devices::serials;
 use crate::limits::KeyLimits;
 use crate::register::{Applied, Registration, register};
-use crate::serial::Serial;
+use crate::serial::{Claim, Serial};
 use crate::settings::WattwatchersSettings;
 use crate::surface::SURFACE;
 use meterd_control::{
     Author, Control, Credential, CredentialChange, CredentialState, Issued, LimitPolicy, List,
-    NewCredential, SecretAlphabet, SecretForm, WindowStart,
+    NewCredential, SERVER, SecretForm, WindowStart,
 };
 use meterd_fault::{Fault, Problem, Rule};
 use meterd_model::OrganizationId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
-
-const INGEST_SECRET: SecretForm = SecretForm::new("ingest_", SecretAlphabet::LowerHex, 32);
 
 /// A key of an account, as it is to be.
 #[derive(Clone, Debug)]
@@ -56,15 +54,6 @@ pub enum NewKeyLimits {
     Own(KeyLimits),
     /// Following the number of its devices.
     Auto,
-}
-
-/// The form of a new secret of a credential with these permissions.
-pub fn secret_form(permissions: &[String]) -> SecretForm {
-    if permissions.iter().any(|held| held == FEED) {
-        INGEST_SECRET
-    } else {
-        SecretForm::WATTWATCHERS
-    }
 }
 
 impl NewKey {
@@ -126,7 +115,10 @@ pub fn create_key(
             .get_by_key::<Device>(account, "id", serial.as_str())?;
     }
     let permissions = new.permissions();
-    let form = secret_form(&permissions);
+    let form = match new.role {
+        KeyRole::Api { .. } => SecretForm::WATTWATCHERS,
+        KeyRole::Ingest => SecretForm::WATTWATCHERS_INGEST,
+    };
     let mut credential = NewCredential::api_key(Some(account), SURFACE, &new.name, form)
         .with_permissions(permissions);
     credential.limits = new.limits();
@@ -220,6 +212,14 @@ fn check_keys(device: &Device) -> Result<(), Fault> {
         max: KEYS_MAX as u64,
     };
     Err(Fault::invalid(Problem::body("/keys", rule)))
+}
+
+/// The account whose device has this serial number.
+pub fn owner_of(control: &Control, serial: &Serial) -> Result<Option<OrganizationId>, Fault> {
+    let claim = control
+        .store()
+        .find_by_key::<Claim>(SERVER, "id", serial.as_str())?;
+    Ok(claim.map(|claim| claim.document.account))
 }
 
 /// Makes a device known, as its registration over HTTP does.

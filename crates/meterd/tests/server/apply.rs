@@ -257,3 +257,155 @@ last_name = "Doe"
         ]
     );
 }
+
+const ENERGY: &str = r#"
+[[organization]]
+name = "sunny"
+
+[[organization.wattwatchers.device]]
+id = "D123456789012"
+model = "6M+3SW"
+label = "Roof"
+timezone = "Australia/Sydney"
+
+[[organization.wattwatchers.device]]
+id = "B00000000000A"
+model = "3M"
+
+[[organization.wattwatchers.key]]
+name = "dashboard"
+levels = ["metadata", "switching"]
+per_second = 50
+per_day = 100000
+
+[[organization.wattwatchers.key]]
+name = "panel"
+devices = ["B00000000000A"]
+
+[[organization.wattwatchers.key]]
+name = "devices"
+ingest = true
+"#;
+
+#[test]
+fn energy_devices_and_their_keys_are_set_up() {
+    let home = Home::new();
+    let done = apply(&home, ENERGY).succeeded();
+    assert_eq!(
+        lines(&done),
+        [
+            "organization sunny: created",
+            "device D123456789012: created",
+            "device B00000000000A: created",
+            "key dashboard: created",
+            "key panel: created",
+            "key devices: created",
+        ]
+    );
+    let secrets: Vec<_> = (done.stdout.lines())
+        .filter_map(|line| line.split_once("(shown once): "))
+        .map(|(_, secret)| secret.to_owned())
+        .collect();
+    assert!(secrets[0].starts_with("key_") && secrets[2].starts_with("ingest_"));
+    let again = apply(&home, ENERGY).succeeded();
+    assert!(
+        lines(&again).iter().all(|line| line.ends_with("unchanged")),
+        "{again:?}"
+    );
+    let changed = ENERGY
+        .replace("\"Roof\"", "\"Barn\"")
+        .replace("[\"B00000000000A\"]", "[\"D123456789012\"]");
+    let done = apply(&home, &changed).succeeded();
+    assert_eq!(
+        lines(&done)[1..],
+        [
+            "device D123456789012: updated",
+            "device B00000000000A: unchanged",
+            "key dashboard: unchanged",
+            "key panel: updated",
+            "key devices: unchanged",
+        ]
+    );
+    for (bad, named) in [
+        (
+            ENERGY.replace("\"3M\"", "\"9M\""),
+            "there is no model \"9M\"",
+        ),
+        (
+            ENERGY.replace("\"B00000000000A\"", "\"A0\""),
+            "\"A0\" is no serial number",
+        ),
+        (
+            ENERGY.replace("Australia/Sydney", "Mars/X"),
+            "device D123456789012: timezone",
+        ),
+        (
+            ENERGY.replace("\"switching\"", "\"all\""),
+            "none of the levels",
+        ),
+        (
+            ENERGY.replace("per_second = 50", ""),
+            "per_second and per_day together",
+        ),
+        (
+            ENERGY.replace(
+                "devices = [\"B00000000000A\"]",
+                "devices = [\"F00000000000A\"]",
+            ),
+            "there is no device F00000000000A",
+        ),
+        (
+            ENERGY.replace("sunny", "shady"),
+            "belongs to another organization",
+        ),
+    ] {
+        apply(&home, &bad).failed_with(&[named]);
+    }
+
+    let created = run(&[
+        "key",
+        "create",
+        "--surface",
+        "wattwatchers",
+        "--organization",
+        "sunny",
+        "--name",
+        "phone",
+        "--device",
+        "D123456789012",
+        "--level",
+        "metadata",
+        "--auto-limits",
+        "--data",
+        &home.data(),
+    ]);
+    let created = created.succeeded();
+    let phone = created.after("secret");
+    assert!(phone.starts_with("key_"));
+    let rotated = run(&[
+        "key",
+        "rotate",
+        &created.after("id"),
+        "--data",
+        &home.data(),
+    ]);
+    let phone = rotated.succeeded().after("secret");
+    assert!(phone.starts_with("key_"));
+
+    let server = Server::start(&home);
+    let listed = |key: &str| server.client(key).get("/wattwatchers/devices").ok();
+    assert_eq!(
+        listed(&secrets[0]),
+        json!(["B00000000000A", "D123456789012"])
+    );
+    assert_eq!(listed(&secrets[1]), json!(["D123456789012"]));
+    assert_eq!(listed(&phone), json!(["D123456789012"]));
+    let device = server
+        .client(&phone)
+        .get("/wattwatchers/devices/D123456789012")
+        .ok();
+    assert_eq!(device["label"], "Barn");
+    let meters = server.client(&secrets[2]).get("/wattwatchers/devices");
+    assert_eq!(meters.status, 403);
+    assert_eq!(server.stop(), Some(0));
+}

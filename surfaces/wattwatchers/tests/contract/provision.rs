@@ -62,3 +62,15 @@ fn a_key_is_brought_to_what_it_is_to_be() {
         json!([HOUSE, SWITCHED])
     );
 }
+
+#[test]
+fn new_secrets_look_like_the_old_ones() {
+    let world = World::start();
+    let credentials = world.control.credentials();
+    for (secret, prefix) in [(&world.key, "key_"), (&world.feed, "ingest_")] {
+        let random = secret.strip_prefix(prefix).unwrap();
+        assert!(random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()));
+        let known = credentials.authenticate("wattwatchers", secret, meterd_testkit::now());
+        assert_eq!(known.unwrap().secret_form().prefix, prefix);
+    }
+}
