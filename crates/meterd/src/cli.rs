@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Errors(ErrorsOptions),
     /// Import measurements from CSV, NDJSON or Parquet files
     #[command(
-        after_help = "Examples:\n  meterd import usage.ndjson --server http://127.0.0.1:8181 --key mtr_…\n  meterd import house.csv --data ./meterd-data --organization acme --meter electricity \\\n      --subject house-1 --time-column start --value-column energy=value\n\nA CSV file has a header. Columns named id, meter, subject, time, end_time, values.FIELD and attributes.FIELD are\ntaken as such; others need --value-column or --attribute-column, or are left out. Without an id column, ids are\nmade of meter, subject and time, so that importing a file twice changes nothing. An attribute in quotes of its own is\ntaken without them; so an empty one can be told from none. In a Parquet file the columns of fields are value_FIELD and\nattribute_FIELD, as meterd export writes them."
+        after_help = "Examples:\n  meterd import usage.ndjson --server http://127.0.0.1:8181 --key mtr_…\n  meterd import house.csv --data ./meterd-data --organization acme --meter electricity \\\n      --subject house-1 --time-column start --value-column energy=value\n  meterd import fleet.csv.gz --layout wattwatchers --organization acme\n\nA CSV file has a header. Columns named id, meter, subject, time, end_time, values.FIELD and attributes.FIELD are\ntaken as such; others need --value-column or --attribute-column, or are left out. Without an id column, ids are\nmade of meter, subject and time, so that importing a file twice changes nothing. An attribute in quotes of its own is\ntaken without them; so an empty one can be told from none. In a Parquet file the columns of fields are value_FIELD and\nattribute_FIELD, as meterd export writes them."
     )]
     Import(ImportOptions),
     /// Write all measurements of a meter to a file that import reads back
@@ -349,4 +349,14 @@ pub(crate) struct ImportOptions {
     /// Store the good rows of a batch that has bad ones
     #[arg(long)]
     pub(crate) skip_errors: bool,
+    /// Take CSV files for tables of energy records, whose header tells which of the layouts they have. The key for a
+    /// server is then one for ingest. Bad rows are told and left out
+    #[arg(long, value_enum, conflicts_with_all = ["meter", "subject", "value_columns", "attribute_columns"])]
+    pub(crate) layout: Option<ImportLayout>,
+}
+
+/// Whose tables they are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ImportLayout {
+    Wattwatchers,
 }

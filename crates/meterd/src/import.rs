@@ -2,6 +2,7 @@
 //!
 //! Both ways send the same NDJSON batches through the same checks, and sending a file twice changes nothing.
 
+mod layout;
 mod parquet;
 
 use crate::cli::ImportOptions;
@@ -39,6 +40,9 @@ const BODY_MALFORMED: &str = "body_malformed";
 
 /// Returns whether every row was stored or known already (and so may have been dropped by its meter's retention).
 pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<bool> {
+    if options.layout.is_some() {
+        return layout::run(options);
+    }
     let target = Target::of(options)?;
     let mut total = Totals::default();
     for file in &options.files {

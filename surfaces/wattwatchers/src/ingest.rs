@@ -6,6 +6,7 @@ use crate::body::SaysJson;
 use crate::check::Terms;
 use crate::device::Device;
 use crate::record::{Place, Record};
+use crate::serial::Serial;
 use crate::stream::{Stream, ensure_meter};
 use axum::extract::State;
 use meterd_control::{Author, Meter, Stored};
@@ -28,18 +29,35 @@ const TOLD_MAX: usize = 5;
 
 /// What became of the records of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// New, or the same as stored.
-    pub(crate) accepted: usize,
+    pub accepted: usize,
     /// Stored in place of another content.
-    pub(crate) replaced: usize,
-    pub(crate) rejected: Vec<Rejected>,
+    pub replaced: usize,
+    pub rejected: Vec<Rejected>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Rejected {
-    pub(crate) index: usize,
-    pub(crate) message: String,
+pub struct Rejected {
+    /// From 0.
+    pub index: usize,
+    pub message: String,
+}
+
+/// Stores the records of a body as if the account's device had sent it. When this returns, all that was not rejected is
+/// durable and visible. `ResourceNotFound` if the account has no such device.
+pub async fn import(
+    app: &App,
+    account: OrganizationId,
+    serial: &Serial,
+    stream: Stream,
+    body: &[u8],
+    author: &Author,
+) -> Result<Outcome, Fault> {
+    let sent = Sent::read(body, stream)?;
+    let store = app.control.store();
+    let device = store.get_by_key::<Device>(account, "id", serial.as_str())?;
+    app.store_sent(&device, stream, sent, author).await
 }
 
 /// `POST /ingest/v1/devices/{id}/long-energy`
@@ -94,9 +112,12 @@ async fn feed(
     }
     // A task of its own goes on when the client goes away, so that no record is stored without its device's knowing.
     let done = tokio::spawn(async move {
-        let outcome = app.store_sent(&device, stream, sent, &feeder).await;
+        let author = feeder.author();
+        let outcome = app.store_sent(&device, stream, sent, &author).await?;
+        let serial = &device.document.serial;
+        app.heard.note(feeder.account(), serial, feeder.now());
         drop(body);
-        outcome
+        Ok::<_, Fault>(outcome)
     });
     Ok(Reply::ok(done.await.map_err(Fault::internal)??))
 }
@@ -158,9 +179,9 @@ impl App {
         device: &Arc<Stored<Device>>,
         stream: Stream,
         sent: Sent,
-        feeder: &Feeder,
+        author: &Author,
     ) -> Result<Outcome, Fault> {
-        let terms = self.terms(&device.document, stream, feeder.now());
+        let terms = self.terms(&device.document, stream, author.at);
         let mut records = Vec::with_capacity(sent.items.len());
         let mut rejected = Vec::new();
         for index in 0..sent.items.len() {
@@ -182,11 +203,7 @@ impl App {
             }
         }
         rejected.sort_unstable_by_key(|rejected| rejected.index);
-        let stored = self
-            .store_records(device, stream, &records, &feeder.author())
-            .await?;
-        self.heard
-            .note(device.organization, &device.document.serial, feeder.now());
+        let stored = self.store_records(device, stream, &records, author).await?;
         Ok(Outcome { rejected, ..stored })
     }
 

@@ -14,6 +14,7 @@ mod dialect;
 mod heard;
 mod ingest;
 mod item;
+mod layout;
 mod limits;
 mod long;
 mod modbus;
@@ -38,6 +39,8 @@ pub use access::Level;
 pub use app::App;
 pub use dialect::WattwatchersDialect;
 pub use heard::work;
+pub use ingest::{Outcome, Rejected, import};
+pub use layout::{Layout, LayoutRow};
 pub use limits::KeyLimits;
 pub use model::Model;
 pub use provision::{

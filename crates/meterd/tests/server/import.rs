@@ -212,3 +212,93 @@ fn into_the_directory_of_a_stopped_server() {
     assert!(!home.path("nowhere").exists());
     run(&["import", &file, "--data", &data]).ended_with(2, &["--organization"]);
 }
+
+const ENERGY: &str = r#"
+[[organization]]
+name = "sunny"
+
+[[organization.wattwatchers.device]]
+id = "D123456789012"
+model = "6M"
+channels = 2
+
+[[organization.wattwatchers.device]]
+id = "B00000000000A"
+model = "3M"
+
+[[organization.wattwatchers.key]]
+name = "devices"
+ingest = true
+"#;
+
+#[test]
+fn tables_of_energy_go_the_way_of_what_devices_send() {
+    let home = Home::new();
+    let wanted = home.write("energy.toml", ENERGY);
+    let applied = run(&["apply", &wanted, "--data", &home.data()]).succeeded();
+    let (_, secret) = applied.stdout.rsplit_once("(shown once): ").unwrap();
+    let secret = secret.trim();
+    let simple = "device_id,timestamp,duration,c1_j,c2_j,c3_j\n\
+                  D123456789012,1550408400,300,1200,-560,\n\
+                  B00000000000A,1550408400,300,1,2,3\n\
+                  D123456789012,1550408700,300,1300,-570,\n\
+                  D123456789012,1550408701,300,1300,-570,\n\
+                  D123456789012,1550409000,300,1300,-570,7\n\
+                  X,1550409000,300,1,2,3\n";
+    let file = home.write("simple.csv", simple);
+    let data = home.data();
+    let into_data = [
+        "--data",
+        &data,
+        "--organization",
+        "sunny",
+        "--layout",
+        "wattwatchers",
+    ];
+    let import = |file: &str, target: &[&str]| run(&[&["import", file], target].concat());
+    let done = import(&file, &into_data);
+    assert!(
+        done.stdout.contains("3 accepted, 0 replaced, 3 rejected"),
+        "{done:?}"
+    );
+    for told in [
+        "line 5: timestamp must be a multiple of 300.",
+        "line 6: eReal must have 2 items, one for each channel.",
+        "line 7: device_id \"X\" is no serial number",
+    ] {
+        assert!(done.stderr.contains(told), "{done:?}");
+    }
+    let changed = home.write(
+        "notebook.csv",
+        "device_id,timestamp,date,time,duration,eRealKwh_0,eRealKwh_1\n\
+         D123456789012,1550408400,2019-02-18,00:00,300,0.0005,0\n\
+         D123456789012,1550409300,2019-02-18,00:15,300,0.0005,0\n",
+    );
+    let server = Server::start(&home);
+    let into_server = [
+        "--server",
+        &server.base_url,
+        "--key",
+        secret,
+        "--layout",
+        "wattwatchers",
+    ];
+    let done = import(&changed, &into_server).succeeded();
+    assert!(
+        done.stdout.contains("1 accepted, 1 replaced, 0 rejected"),
+        "{done:?}"
+    );
+    let done = import(&changed, &into_server).succeeded();
+    assert!(
+        done.stdout.contains("2 accepted, 0 replaced, 0 rejected"),
+        "{done:?}"
+    );
+    let unknown = home.write(
+        "unknown.csv",
+        "device_id,timestamp,duration,c1_j\nD000000000000,1550408400,300,1\n",
+    );
+    import(&unknown, &into_server).failed_with(&["D000000000000", "could not be found"]);
+    let other = home.write("other.csv", "a,b\n1,2\n");
+    import(&other, &into_server).failed_with(&["has none of the layouts"]);
+    assert_eq!(server.stop(), Some(0));
+}

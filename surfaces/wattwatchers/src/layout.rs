@@ -1,0 +1,329 @@
+//! Tables of Long Energy as other programs write them, a record in each row (specs/wattwatchers.md 6.3).
+//!
+//! The header tells which of three layouts a table has. A row becomes the JSON that a device would send, so that files and
+//! devices are held to the same rules. What a table does not have of a record is filled in: both directions follow from the
+//! net, volts and amperes are 0.
+
+use crate::serial::Serial;
+use crate::stream::{Array, Quantity, Stream};
+use meterd_model::{Decimal, Rounding, Timestamp};
+use std::fmt::Write as _;
+
+/// Most channels of a device.
+const CHANNELS_MAX: usize = 6;
+
+/// What the columns of a table mean.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    device: usize,
+    timestamp: usize,
+    duration: usize,
+    cells: Vec<Cell>,
+}
+
+/// A column with a value of one channel.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    column: usize,
+    /// In [`Stream::arrays`].
+    array: usize,
+    /// From 0.
+    channel: usize,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// As a record has it.
+    Own,
+    KilowattHours,
+    /// On average over the duration.
+    Kilowatts,
+}
+
+/// A row of a table as a device would send it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutRow {
+    pub serial: Serial,
+    /// A record of Long Energy, in JSON.
+    pub record: String,
+}
+
+impl Layout {
+    /// `None` for a header that has none of the three.
+    pub fn of_header(names: &[&str]) -> Option<Self> {
+        let column = |wanted: &str| names.iter().position(|name| name.trim() == wanted);
+        let cells = (names.iter().enumerate())
+            .filter_map(|(column, name)| cell_of(column, name.trim()))
+            .collect::<Vec<_>>();
+        let has_net = cells.iter().any(|cell| cell.array == 0);
+        Some(Self {
+            device: column("device_id")?,
+            timestamp: column("timestamp")?,
+            duration: column("duration")?,
+            cells,
+        })
+        .filter(|_| has_net)
+    }
+
+    /// What a row says, or why it says nothing.
+    pub fn row(&self, row: &[&str]) -> Result<LayoutRow, String> {
+        let cell = |column: usize| row.get(column).map_or("", |cell| cell.trim());
+        let device = cell(self.device);
+        let serial = Serial::parse(device)
+            .ok_or_else(|| format!("device_id {device:?} is no serial number"))?;
+        let stamp = stamp_of(cell(self.timestamp))?;
+        let duration = number(cell(self.duration))
+            .and_then(Decimal::to_integer)
+            .ok_or_else(|| format!("duration {:?} is no integer", cell(self.duration)))?;
+        let mut arrays = vec![[None; CHANNELS_MAX]; Stream::Long.arrays().len()];
+        for known in &self.cells {
+            let text = cell(known.column);
+            if text.is_empty() {
+                continue;
+            }
+            let value = number(text)
+                .and_then(|value| known.unit.in_record(value, duration))
+                .ok_or_else(|| format!("{text:?} is no number"))?;
+            let slot = arrays.get_mut(known.array);
+            if let Some(slot) = slot.and_then(|array| array.get_mut(known.channel)) {
+                *slot = Some(value);
+            }
+        }
+        Ok(LayoutRow {
+            serial,
+            record: record_of(stamp, duration, &arrays),
+        })
+    }
+}
+
+/// Vendor's notebooks: `eReal_0`, `eRealKwh_0`, `pRealKw_0`; fleet exports: `C1_ereal_kWh`; simple ones: `c1_j`.
+fn cell_of(column: usize, name: &str) -> Option<Cell> {
+    let (channel, field) = match name
+        .strip_prefix(['C', 'c'])
+        .and_then(|r| r.split_once('_'))
+    {
+        Some((number, field)) if number.bytes().all(|b| b.is_ascii_digit()) => {
+            (number.parse::<usize>().ok()?.checked_sub(1)?, field)
+        }
+        _ => {
+            let (field, number) = name.rsplit_once('_')?;
+            (number.parse().ok()?, field)
+        }
+    };
+    let (array, unit) = field_of(field)?;
+    (channel < CHANNELS_MAX).then_some(Cell {
+        column,
+        array,
+        channel,
+        unit,
+    })
+}
+
+fn field_of(field: &str) -> Option<(usize, Unit)> {
+    if field == "j" {
+        return Some((0, Unit::Own));
+    }
+    let lower = field.to_ascii_lowercase();
+    let stripped = |suffixes: &[&str]| {
+        let mut suffixes = suffixes.iter();
+        suffixes.find_map(|suffix| lower.strip_suffix(suffix))
+    };
+    let (base, unit) = if let Some(base) = stripped(&["_kwh", "_kvarh", "kwh"]) {
+        (base.to_owned(), Unit::KilowattHours)
+    } else if let Some(base) = stripped(&["kw"]).and_then(|base| base.strip_prefix('p')) {
+        // Power goes by names of its own.
+        (format!("e{base}"), Unit::Kilowatts)
+    } else {
+        (lower.clone(), Unit::Own)
+    };
+    let arrays = Stream::Long.arrays();
+    let found = arrays
+        .iter()
+        .position(|array| array.name.eq_ignore_ascii_case(&base))?;
+    let is_energy = arrays.get(found)?.quantity.is_energy();
+    (is_energy || unit == Unit::Own).then_some((found, unit))
+}
+
+impl Unit {
+    /// Energy in whole joules.
+    fn in_record(self, value: Decimal, duration: i128) -> Option<Decimal> {
+        let factor = match self {
+            Self::Own => return Some(value),
+            Self::KilowattHours => Decimal::from(3_600_000),
+            Self::Kilowatts => Decimal::from(i64::try_from(duration).ok()?.checked_mul(1_000)?),
+        };
+        let joules = value.checked_mul(factor)?;
+        joules.round_at(0, Rounding::HalfUp)
+    }
+}
+
+/// Seconds since 1970, or a time with an offset.
+fn stamp_of(text: &str) -> Result<i64, String> {
+    if let Some(seconds) = number(text).and_then(Decimal::to_integer) {
+        return i64::try_from(seconds).map_err(|_| format!("timestamp {text:?} is no time"));
+    }
+    let time = Timestamp::parse_iso(text).map_err(|_| format!("timestamp {text:?} is no time"))?;
+    Ok(time.seconds())
+}
+
+/// Programs that computed it wrote more digits than it has.
+fn number(text: &str) -> Option<Decimal> {
+    Decimal::parse_rounded(text.as_bytes()).ok()
+}
+
+type Row = [Option<Decimal>; CHANNELS_MAX];
+
+fn record_of(stamp: i64, duration: i128, arrays: &[Row]) -> String {
+    // Tables have columns for more channels than a device may have.
+    let net = arrays.first().copied().unwrap_or_default();
+    let channels = net
+        .iter()
+        .rposition(Option::is_some)
+        .map_or(0, |last| last + 1);
+    let mut json = format!("{{\"timestamp\":{stamp},\"duration\":{duration}");
+    for (array, values) in Stream::Long.arrays().iter().zip(arrays) {
+        let net = net_of(array, arrays);
+        // Writing to a string cannot fail.
+        let _ = write!(json, ",\"{}\":[", array.name);
+        for (channel, value) in values.iter().take(channels).enumerate() {
+            let value = value.unwrap_or_else(|| {
+                let net = net.and_then(|net| net.get(channel).copied().flatten());
+                derived(array, net.unwrap_or(Decimal::ZERO))
+            });
+            let comma = if channel == 0 { "" } else { "," };
+            let _ = write!(json, "{comma}{value}");
+        }
+        json.push(']');
+    }
+    json.push('}');
+    json
+}
+
+/// The net that one direction of energy is part of.
+fn net_of<'a>(array: &Array, arrays: &'a [Row]) -> Option<&'a Row> {
+    let base = (array.name.strip_suffix("Positive")).or(array.name.strip_suffix("Negative"))?;
+    let index = Stream::Long
+        .arrays()
+        .iter()
+        .position(|known| known.name == base)?;
+    arrays.get(index)
+}
+
+/// One direction, where a table has only the net.
+fn derived(array: &Array, net: Decimal) -> Decimal {
+    if array.quantity != Quantity::Energy {
+        return Decimal::ZERO;
+    }
+    let directed = if array.name.ends_with("Negative") {
+        -net
+    } else {
+        net
+    };
+    directed.max(Decimal::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(header: &str, row: &str) -> Result<(String, Value), String> {
+        let names: Vec<_> = header.split(',').collect();
+        let cells: Vec<_> = row.split(',').collect();
+        let row = Layout::of_header(&names).unwrap().row(&cells)?;
+        Ok((
+            row.serial.to_string(),
+            serde_json::from_str(&row.record).unwrap(),
+        ))
+    }
+
+    #[test]
+    fn notebooks_number_channels_from_0() {
+        let header = "device_id,timestamp,date,time,duration,eReal_0,eReal_1,eRealPositive_0,eRealPositive_1,\
+                      eRealNegative_0,eRealNegative_1,vRMSMin_0,vRMSMin_1,vRMSMax_0,vRMSMax_1";
+        let row = "D123456789012,1550408400,2019-02-18,00:00,300,1200,-560,1300,0,100,560,229.4,229.5,232.2,232.25";
+        let (serial, record) = read(header, row).unwrap();
+        assert_eq!(serial, "D123456789012");
+        assert_eq!(
+            record,
+            json!({
+                "timestamp": 1_550_408_400, "duration": 300, "eReal": [1200, -560], "eRealPositive": [1300, 0],
+                "eRealNegative": [100, 560], "eReactive": [0, 0], "eReactivePositive": [0, 0],
+                "eReactiveNegative": [0, 0], "vRMSMin": [229.4, 229.5], "vRMSMax": [232.2, 232.25], "iRMSMin": [0, 0],
+                "iRMSMax": [0, 0],
+            })
+        );
+    }
+
+    #[test]
+    fn converted_columns_become_joules_again() {
+        let (_, record) = read(
+            "device_id,timestamp,duration,eRealKwh_0,eReactiveKwh_0",
+            "D123456789012,1550408400,300,-0.00015555555555555556,0.00000027777777777777776",
+        )
+        .unwrap();
+        assert_eq!(
+            (&record["eReal"], &record["eReactive"]),
+            (&json!([-560]), &json!([1]))
+        );
+        assert_eq!(record["eRealNegative"], json!([560]));
+        let (_, record) = read(
+            "device_id,timestamp,duration,pRealKw_0,pRealPositiveKw_0,pRealNegativeKw_0",
+            "D123456789012,1550408400,300,4.0437833333333334,4.0437833333333334,0",
+        )
+        .unwrap();
+        assert_eq!(record["eReal"], json!([1_213_135]));
+        assert_eq!(record["eRealPositive"], json!([1_213_135]));
+    }
+
+    #[test]
+    fn fleet_exports_number_channels_from_1_and_leave_cells_empty() {
+        let header = "device_id,interval_start,interval_end,duration,timestamp,C1_category,C1_label,C1_ereal_kWh,\
+                      C1_erealpositive_kWh,C1_erealnegative_kWh,C1_ereactive,C2_category,C2_label,C2_ereal_kWh,\
+                      C3_ereal_kWh";
+        let row = "DD03710132282,2019-02-18 00:00,2019-02-18 00:05,300,2019-02-17T13:00:00Z,Solar,Roof,-0.5,0,0.5,-857,\
+                   Grid,Main,0.25,";
+        let (serial, record) = read(header, row).unwrap();
+        assert_eq!(serial, "DD03710132282");
+        assert_eq!(record["timestamp"], 1_550_408_400);
+        assert_eq!(record["eReal"], json!([-1_800_000, 900_000]));
+        assert_eq!(record["eRealNegative"], json!([1_800_000, 0]));
+        assert_eq!(record["eReactive"], json!([-857, 0]));
+        assert_eq!(record["eReactiveNegative"], json!([857, 0]));
+    }
+
+    #[test]
+    fn simple_tables_have_joules_only() {
+        let header = "device_id,timestamp,duration,c1_j,c2_j,c3_j";
+        let (_, record) = read(header, "D123456789012,1550408400,300,5,-7,0").unwrap();
+        assert_eq!(record["eReal"], json!([5, -7, 0]));
+        assert_eq!(record["eRealPositive"], json!([5, 0, 0]));
+        assert_eq!(record["eRealNegative"], json!([0, 7, 0]));
+        for (row, message) in [
+            (
+                "d1,1550408400,300,5,5,5",
+                "device_id \"d1\" is no serial number",
+            ),
+            (
+                "D123456789012,soon,300,5,5,5",
+                "timestamp \"soon\" is no time",
+            ),
+            (
+                "D123456789012,1550408400,,5,5,5",
+                "duration \"\" is no integer",
+            ),
+            ("D123456789012,1550408400,300,x,5,5", "\"x\" is no number"),
+        ] {
+            assert_eq!(read(header, row).unwrap_err(), message);
+        }
+        for header in [
+            "timestamp,duration,c1_j",
+            "device_id,timestamp,duration,cost_1",
+            "a,b",
+        ] {
+            let names: Vec<_> = header.split(',').collect();
+            assert!(Layout::of_header(&names).is_none(), "{header}");
+        }
+    }
+}
