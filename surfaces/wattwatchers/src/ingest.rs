@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::body::SaysJson;
 use crate::check::Terms;
 use crate::device::Device;
-use crate::record::{Place, Record};
+use crate::record::Place;
 use crate::serial::Serial;
 use crate::stream::{Stream, ensure_meter};
 use axum::extract::State;
@@ -15,15 +15,16 @@ use meterd_fault::{Fault, JsonType, Problem, Rule};
 use meterd_http::fields::Problems;
 use meterd_http::json::{Json, parse};
 use meterd_http::{Failure, Params, RawBody, Reply};
-use meterd_model::{MeterId, OrganizationId, Timestamp};
+use meterd_model::{Measurement, MeterId, OrganizationId};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest body: a week of Long Energy of six channels has half of it.
 pub(crate) const BODY_MAX_BYTES: u64 = 8 * 1024 * 1024;
-/// Bodies that take longer to read than it takes to call another thread.
+/// Bodies, and records, that take longer to read than it takes to call another thread.
 const LARGE_BYTES: usize = 64 * 1024;
+const LARGE_RECORDS: usize = 100;
 /// Problems of one record that its rejection tells.
 const TOLD_MAX: usize = 5;
 
@@ -154,13 +155,6 @@ impl Sent {
             problems: problems.into_vec(),
         })
     }
-
-    /// The first problem in the syntax of an item.
-    fn problem_at(&self, index: usize) -> Option<&Problem> {
-        let prefix = format!("[{index}]");
-        let mut problems = self.problems.iter();
-        problems.find(|problem| problem.location.dotted().starts_with(&prefix))
-    }
 }
 
 impl Stream {
@@ -173,7 +167,56 @@ impl Stream {
     }
 }
 
+/// The records of a body, checked and taken apart.
+#[derive(Debug, Default)]
+struct Prepared {
+    measurements: Vec<Measurement>,
+    /// How many measurements there are up to the end of each record.
+    ends: Vec<usize>,
+    rejected: Vec<Rejected>,
+}
+
+impl Prepared {
+    fn of(sent: Sent, terms: &Terms, place: &Place) -> Result<Self, Fault> {
+        let Sent { items, problems } = sent;
+        let mut prepared = Self::default();
+        for (index, item) in items.into_iter().enumerate() {
+            let read = match problem_at(&problems, index) {
+                Some(problem) => Err(problem.message()),
+                None => terms.read(item).map_err(told),
+            };
+            match read {
+                Ok(record) => {
+                    prepared.measurements.extend(record.measurements(place)?);
+                    prepared.ends.push(prepared.measurements.len());
+                }
+                Err(message) => prepared.rejected.push(Rejected { index, message }),
+            }
+        }
+        Ok(prepared)
+    }
+}
+
+/// The first problem in the syntax of an item.
+fn problem_at(problems: &[Problem], index: usize) -> Option<&Problem> {
+    problems.iter().find(|problem| {
+        let place = problem.location.dotted();
+        place.starts_with(&format!("[{index}]"))
+    })
+}
+
+fn told(problems: Problems) -> String {
+    let problems = problems.into_vec();
+    let messages: Vec<_> = problems
+        .iter()
+        .take(TOLD_MAX)
+        .map(Problem::message)
+        .collect();
+    messages.join(" ")
+}
+
 impl App {
+    /// Stores records in place of those of the same stamps.
     async fn store_sent(
         &self,
         device: &Arc<Stored<Device>>,
@@ -181,67 +224,36 @@ impl App {
         sent: Sent,
         author: &Author,
     ) -> Result<Outcome, Fault> {
-        let terms = self.terms(&device.document, stream, author.at);
-        let mut records = Vec::with_capacity(sent.items.len());
-        let mut rejected = Vec::new();
-        for index in 0..sent.items.len() {
-            if let Some(problem) = sent.problem_at(index) {
-                let message = problem.message();
-                rejected.push(Rejected { index, message });
-            }
-        }
-        for (index, item) in sent.items.into_iter().enumerate() {
-            if rejected.iter().any(|known| known.index == index) {
-                continue;
-            }
-            match terms.read(item) {
-                Ok(record) => records.push(record),
-                Err(problems) => rejected.push(Rejected {
-                    index,
-                    message: told(problems),
-                }),
-            }
-        }
-        rejected.sort_unstable_by_key(|rejected| rejected.index);
-        let stored = self.store_records(device, stream, &records, author).await?;
-        Ok(Outcome { rejected, ..stored })
-    }
-
-    pub(crate) fn terms(&self, device: &Device, stream: Stream, now: Timestamp) -> Terms {
-        let tolerance = Duration::from_secs(self.settings.future_tolerance_seconds.into());
-        Terms {
-            stream,
-            channels: device.channels.len(),
-            latest: now.saturating_add(tolerance),
-        }
-    }
-
-    /// Stores records that were checked, in place of those of the same stamps. When this returns, all of them are durable
-    /// and visible.
-    pub(crate) async fn store_records(
-        &self,
-        device: &Arc<Stored<Device>>,
-        stream: Stream,
-        records: &[Record],
-        author: &Author,
-    ) -> Result<Outcome, Fault> {
         let account = device.organization;
-        let mut outcome = Outcome::default();
-        if records.is_empty() {
-            return Ok(outcome);
-        }
+        let tolerance = Duration::from_secs(self.settings.future_tolerance_seconds.into());
+        let terms = Terms {
+            stream,
+            channels: device.document.channels.len(),
+            latest: author.at.saturating_add(tolerance),
+        };
         let place = Place {
             stream,
             meter: self.meter(account, stream, author).await?,
             serial: device.document.serial.clone(),
         };
-        let mut measurements = Vec::new();
-        let mut ends = Vec::with_capacity(records.len());
-        for record in records {
-            measurements.extend(record.measurements(&place)?);
-            ends.push(measurements.len());
+        let is_large = sent.items.len() > LARGE_RECORDS;
+        let Prepared {
+            measurements,
+            ends,
+            rejected,
+        } = if is_large {
+            self.blocking(move |_| Prepared::of(sent, &terms, &place))
+                .await?
+        } else {
+            Prepared::of(sent, &terms, &place)?
+        };
+        let mut outcome = Outcome {
+            rejected,
+            ..Outcome::default()
+        };
+        if measurements.is_empty() {
+            return Ok(outcome);
         }
-        let is_large = records.len() > 100;
         let batch = Batch {
             organization: account,
             received: author.at,
@@ -320,14 +332,4 @@ fn is_replacement(verdicts: &[Verdict]) -> bool {
             .count()
     };
     count(Verdict::Accepted) != verdicts.len() && count(Verdict::Duplicate) != verdicts.len()
-}
-
-fn told(problems: Problems) -> String {
-    let problems = problems.into_vec();
-    let messages: Vec<_> = problems
-        .iter()
-        .take(TOLD_MAX)
-        .map(Problem::message)
-        .collect();
-    messages.join(" ")
 }
