@@ -21,7 +21,7 @@ pub(crate) async fn list(asked: Asked) -> Result<Response, Failure> {
             Shape::read(fields, OF_LISTS),
         )
     })?;
-    let ends = ends.check()?.from_nonzero()?;
+    let ends = ends.check()?.without_zero_start()?;
     shape.check()?;
     let zone = granularity.zone(zone.as_deref())?;
     let answer = move |source: &Source| {

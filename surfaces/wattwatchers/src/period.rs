@@ -72,7 +72,7 @@ impl AskedEnds {
 
 impl Ends {
     /// A start of 0 stands for none in Long Energy, and no end goes with it (4.1).
-    pub(crate) fn from_nonzero(self) -> Result<Self, Fault> {
+    pub(crate) fn without_zero_start(self) -> Result<Self, Fault> {
         match (self.from, self.to) {
             (Some(0), Some(1..)) => Err(invalid(FROM, "0")),
             (Some(0), to) => Ok(Self { from: None, to }),

@@ -102,17 +102,12 @@ impl Source {
     pub(crate) fn reply(&self, records: Vec<Record>, shape: Shape) -> Result<Response, Fault> {
         let device = &self.device.document;
         // The mark that there was some is written after the first records.
-        let is_new = || {
-            Ok::<_, Fault>(
-                !device.reported.contains(&self.stream) && self.single(End::Latest)?.is_none(),
-            )
-        };
-        if records.is_empty() && is_new()? {
+        let is_marked = device.reported.contains(&self.stream);
+        if records.is_empty() && !is_marked && self.single(End::Latest)?.is_none() {
             return Ok(NoContent.into_response());
         }
-        let views = records
-            .into_iter()
-            .map(|record| shape.view(record, device, self.stream));
+        let records = records.into_iter();
+        let views = records.map(|record| shape.view(record, device, self.stream));
         let views = views.collect::<Result<Vec<_>, _>>()?;
         Ok(Reply::ok(views).into_response())
     }
@@ -123,12 +118,8 @@ impl Source {
             End::First => ListOrder::OldestFirst,
             End::Latest => ListOrder::NewestFirst,
         };
-        let listing = Listing {
-            order,
-            limit: CHANNELS_MAX,
-            ..Listing::default()
-        };
-        Ok(self.records_of(&self.list(listing)?.0)?.into_iter().next())
+        let (rows, _) = self.list(None, order, CHANNELS_MAX)?;
+        Ok(self.records_of(&rows)?.into_iter().next())
     }
 
     /// All records of a range as they came, oldest first.
@@ -136,20 +127,13 @@ impl Source {
         let mut records = Vec::new();
         let (mut from, to) = (time(range.from)?, time(range.to)?);
         while from < to {
-            let (mut rows, more) = self.list(Listing {
-                from: Some(from),
-                to: Some(to),
-                order: ListOrder::OldestFirst,
-                limit: PAGE_ROWS,
-                ..Listing::default()
-            })?;
-            let stamps = rows.first().zip(rows.last());
-            let stamps =
-                stamps.map(|(first, last)| (first.measurement.time, last.measurement.time));
+            let (mut rows, more) =
+                self.list(Some((from, to)), ListOrder::OldestFirst, PAGE_ROWS)?;
+            let time_of = |row: Option<&Listed>| row.map(|row| row.measurement.time);
             // A page is a snapshot of its own: the record at its end, of which there may be more, is left to the next.
-            from = match stamps {
-                Some((first, last)) if more && first < last => last,
-                Some((_, last)) if more => last.saturating_add(STAMP_STEP),
+            from = match (time_of(rows.first()), time_of(rows.last())) {
+                (Some(first), Some(last)) if more && first < last => last,
+                (_, Some(last)) if more => last.saturating_add(STAMP_STEP),
                 _ => to,
             };
             rows.retain(|row| row.measurement.time < from);
@@ -217,15 +201,24 @@ impl Source {
         }
     }
 
-    /// Measurements of the stream, and whether there are more.
-    fn list(&self, listing: Listing) -> Result<(Vec<Listed>, bool), Fault> {
+    /// Measurements of the stream, of a period or of all times, and whether there are more.
+    fn list(
+        &self,
+        period: Option<(Timestamp, Timestamp)>,
+        order: ListOrder,
+        limit: usize,
+    ) -> Result<(Vec<Listed>, bool), Fault> {
         if self.meter.is_none() {
             return Ok((Vec::new(), false));
         }
         let listing = Listing {
             meter: self.meter,
             filter: self.filter(),
-            ..listing
+            from: period.map(|(from, _)| from),
+            to: period.map(|(_, to)| to),
+            order,
+            limit,
+            ..Listing::default()
         };
         let engine = &self.app.engine;
         let page = engine.list(self.device.organization, &listing, &self.cancel);
@@ -262,7 +255,7 @@ impl Source {
 struct Drafts {
     arrays: &'static [Array],
     channels: usize,
-    drafts: Vec<Draft>,
+    records: Vec<Draft>,
 }
 
 struct Draft {
@@ -284,18 +277,18 @@ impl Drafts {
         Self {
             arrays: stream.arrays(),
             channels: device.channels.len(),
-            drafts: Vec::new(),
+            records: Vec::new(),
         }
     }
 
     /// Shares of one channel and stamp are combined. One of no channel of the device has no place: it came another way.
     fn add(&mut self, stamp: i64, channel: Option<&str>, share: Share) -> Result<(), Fault> {
-        if self.drafts.last().is_none_or(|draft| draft.stamp != stamp) {
+        if self.records.last().is_none_or(|draft| draft.stamp != stamp) {
             let channels = iter::repeat_with(|| None).take(self.channels).collect();
-            self.drafts.push(Draft { stamp, channels });
+            self.records.push(Draft { stamp, channels });
         }
         let place = channel.and_then(|number| number.parse::<usize>().ok()?.checked_sub(1));
-        let slot = (self.drafts.last_mut()).and_then(|draft| draft.channels.get_mut(place?));
+        let slot = (self.records.last_mut()).and_then(|draft| draft.channels.get_mut(place?));
         match slot {
             None => {}
             Some(Some(known)) => known.merge(share, self.arrays)?,
@@ -306,7 +299,7 @@ impl Drafts {
 
     fn finish(self) -> Vec<Record> {
         let arrays = self.arrays.len();
-        let records = self.drafts.into_iter().map(|draft| draft.record(arrays));
+        let records = self.records.into_iter().map(|draft| draft.record(arrays));
         records.map(Record::Energy).collect()
     }
 }

@@ -71,7 +71,7 @@ impl Shape {
     }
 
     /// Refuses options that exclude each other.
-    pub(crate) fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(self) -> Result<(), Fault> {
         if self.by_phase && self.selection.is_some() {
             let other = GROUP.into();
             return Err(Fault::invalid(Problem::query(

@@ -1,6 +1,6 @@
 //! Lists of random records, in every granularity and shape, against what a naive reckoning makes of them.
 //!
-//! The records lie around changes of offset in many zones. The reckoning walks the calendar in steps of five minutes and
+//! The records lie around changes of offset in many zones. The reckoning walks the calendar step by step and
 //! knows nothing of the engine's windows.
 
 use crate::world::World;
@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 const DAY: i64 = 86_400;
-const STEP: i64 = 300;
+/// Buckets begin at multiples of it, and offsets change there.
+const STEP: i64 = 900;
 const GRANULARITIES: [&str; 7] = ["5m", "15m", "30m", "hour", "day", "week", "month"];
 const ENERGIES: [&str; 6] = [
     "eReal",
@@ -126,6 +127,14 @@ struct Record {
 }
 
 impl Record {
+    fn random(dice: &mut Dice, channels: usize) -> Self {
+        let is_short = dice.below(10) == 0;
+        Self {
+            duration: if is_short { 1 + dice.below(300) } else { 300 },
+            channels: (0..channels).map(|_| Channel::random(dice)).collect(),
+        }
+    }
+
     fn join(&mut self, other: &Self) {
         self.duration += other.duration;
         for (channel, other) in self.channels.iter_mut().zip(&other.channels) {
@@ -215,35 +224,37 @@ fn shown(stamp: i64, record: &Record, groups: &[Vec<usize>], shape: Shape) -> Va
     Value::Object(members)
 }
 
-/// The first instant of the bucket of each step between two times.
-fn bucket_starts(granularity: &str, zone: &TimeZone, from: i64, to: i64) -> BTreeMap<i64, i64> {
-    let key = |time: i64| {
+/// The stamps of the buckets, one for each granularity, that each step between two times belongs to: where a bucket's name
+/// begins to be another than a step before.
+fn bucket_starts(zone: &TimeZone, from: i64, to: i64) -> BTreeMap<i64, [i64; 7]> {
+    let names = |time: i64| {
         let local = jiff::Timestamp::from_second(time)
             .unwrap()
             .to_zoned(zone.clone());
-        let date = local.date();
-        match granularity {
-            "15m" => format!("{}", time / 900),
-            "30m" => format!("{}", time / 1800),
-            "hour" => format!("{date} {} {}", local.hour(), local.offset()),
-            "day" => format!("{date}"),
-            "week" => format!(
-                "{} {}",
-                date.iso_week_date().year(),
-                date.iso_week_date().week()
-            ),
-            "month" => format!("{} {}", date.year(), date.month()),
-            _ => format!("{time}"),
-        }
+        let (date, week) = (local.date(), local.date().iso_week_date());
+        let (year, offset) = (i64::from(date.year()), i64::from(local.offset().seconds()));
+        let day = [year, date.month().into(), date.day().into()];
+        [
+            [time, 0, 0],
+            [time / 900, 0, 0],
+            [time / 1800, 0, 0],
+            [day[1] * 31 + day[2], local.hour().into(), offset],
+            day,
+            [week.year().into(), week.week().into(), 0],
+            [year, day[1], 0],
+        ]
     };
     let mut starts = BTreeMap::new();
-    let (mut last_key, mut start) = (String::new(), 0);
+    let mut last = (names(from), [from; 7]);
     for time in (from..to).step_by(usize::try_from(STEP).unwrap()) {
-        let key = key(time);
-        if key != last_key {
-            (last_key, start) = (key, time);
+        let now = names(time);
+        for (place, start) in last.1.iter_mut().enumerate() {
+            if now[place] != last.0[place] {
+                *start = time;
+            }
         }
-        starts.insert(time, start);
+        last.0 = now;
+        starts.insert(time, last.1);
     }
     starts
 }
@@ -253,7 +264,8 @@ struct House {
     serial: String,
     zone: &'static str,
     change: i64,
-    records: BTreeMap<i64, Record>,
+    /// With the stamps of the buckets that each belongs to.
+    records: BTreeMap<i64, (Record, [i64; 7])>,
     groups: Vec<Vec<usize>>,
 }
 
@@ -285,36 +297,32 @@ impl House {
             records: BTreeMap::new(),
             groups,
         };
-        // Dense for a day and a half on both sides with gaps, and sparse for six weeks.
-        for step in -432..432 {
+        // The longest bucket begins up to a month before.
+        let zone = TimeZone::get(zone).unwrap();
+        let starts = bucket_starts(&zone, change - 76 * DAY, change + 44 * DAY);
+        let mut add = |dice: &mut Dice, stamp: i64| {
+            let mut starts = starts[&(stamp - stamp.rem_euclid(STEP))];
+            starts[0] = stamp;
+            let record = Record::random(dice, channels);
+            house.records.insert(stamp, (record, starts));
+        };
+        // Dense for a day on both sides with gaps, and sparse for six weeks.
+        for step in -288..288 {
             if dice.below(8) > 0 {
-                house.add(dice, change + STEP * step, channels);
+                add(dice, change + 300 * step);
             }
         }
         for _ in 0..150 {
             let step = dice.below(2 * 43 * 288) - 43 * 288;
-            house.add(dice, change + STEP * step, channels);
+            add(dice, change + 300 * step);
         }
         house
     }
 
-    fn add(&mut self, dice: &mut Dice, stamp: i64, channels: usize) {
-        let duration = if dice.below(10) == 0 {
-            1 + dice.below(300)
-        } else {
-            300
-        };
-        let channels = (0..channels).map(|_| Channel::random(dice)).collect();
-        self.records.insert(stamp, Record { duration, channels });
-    }
-
-    fn feed(&self, world: &World, of_step: impl Fn(i64) -> bool) {
-        let records = self
-            .records
-            .iter()
-            .filter(|(stamp, _)| of_step(**stamp / STEP));
+    fn feed(&self, world: &World, is_fed: impl Fn(i64) -> bool) {
+        let records = self.records.iter().filter(|(stamp, _)| is_fed(**stamp));
         let records: Vec<_> = records
-            .map(|(stamp, record)| shown(*stamp, record, &[], Shape::Plain))
+            .map(|(stamp, (record, _))| shown(*stamp, record, &[], Shape::Plain))
             .collect();
         let sent = world.feed(&self.serial, "/long-energy", &json!(records));
         assert_eq!(
@@ -325,31 +333,31 @@ impl House {
 
     /// Asks for lists of many periods, granularities and shapes, of those records that were fed.
     fn check(&self, world: &World, dice: &mut Dice, is_fed: impl Fn(i64) -> bool) {
-        let zone = TimeZone::get(self.zone).unwrap();
-        let walk = (self.change - 90 * DAY, self.change + 50 * DAY);
-        for granularity in GRANULARITIES {
-            let starts = bucket_starts(granularity, &zone, walk.0, walk.1);
+        for (place, granularity) in GRANULARITIES.iter().enumerate() {
             // A period around the change within the longest, with ends that need not be stamps.
-            let half = match granularity {
+            let whole = match *granularity {
                 "5m" => 3 * DAY,
                 "15m" => 6 * DAY,
                 "30m" => 15 * DAY,
                 _ => 44 * DAY,
             };
-            let dense = 2 * DAY;
-            for (reach, cut) in [(half, 0), (dense, 3 * 3600), (dense, 900)] {
-                let mut end = || if cut == 0 { 0 } else { dice.below(cut) };
-                let (from, to) = (self.change - reach + end(), self.change + reach - end());
+            let dense = DAY;
+            for (reach, cut) in [(whole, 1), (dense, 3 * 3600)] {
+                let from = self.change - reach + dice.below(cut);
+                let to = self.change + reach - dice.below(cut);
                 let mut buckets: BTreeMap<i64, Record> = BTreeMap::new();
-                for (stamp, record) in self.records.range(from..to) {
-                    if is_fed(*stamp / STEP) {
-                        let bucket = buckets.entry(starts[stamp]);
-                        bucket
-                            .and_modify(|bucket| bucket.join(record))
-                            .or_insert_with(|| record.clone());
-                    }
+                let fed = self
+                    .records
+                    .range(from..to)
+                    .filter(|(stamp, _)| is_fed(**stamp));
+                for (_, (record, starts)) in fed {
+                    let bucket = buckets.entry(starts[place]);
+                    bucket
+                        .and_modify(|bucket| bucket.join(record))
+                        .or_insert_with(|| record.clone());
                 }
-                for (shape, options) in Shape::ALL {
+                let (shape, options) = Shape::ALL[usize::try_from(dice.below(6)).unwrap()];
+                for (shape, options) in [(Shape::Plain, ""), (shape, options)] {
                     let expected: Value = (buckets.iter())
                         .map(|(start, record)| shown(*start, record, &self.groups, shape))
                         .collect();
@@ -364,7 +372,7 @@ impl House {
     }
 }
 
-/// Holds an answer to its text, since serde_json reads the last digit of a number only nearly. Tells the first record that
+/// Holds an answer to its text, since `serde_json` reads the last digit of a number only nearly. Tells the first record that
 /// differs.
 #[track_caller]
 fn assert_same(answer: &Answer, expected: &Value, path: &str) {
@@ -388,8 +396,8 @@ fn every_list_is_what_a_naive_reckoning_makes_of_the_records() {
         .map(|(place, _)| House::new(&world, &mut dice, place))
         .collect();
     assert!(houses.iter().all(|house| house.change < now().seconds()));
-    let every_other = |step: i64| step % 2 == 0;
-    let others = |step: i64| step % 2 != 0;
+    let every_other = |stamp: i64| stamp % 600 == 0;
+    let others = |stamp: i64| stamp % 600 != 0;
     for house in &houses {
         house.feed(&world, every_other);
     }
