@@ -1,7 +1,7 @@
 //! Long Energy: what lists and single records of it are like.
 
 use crate::energy::{feed_long, stamps};
-use crate::world::{FOREIGN, HOUSE, SHED, World, at, long_record};
+use crate::world::{FOREIGN, HOUSE, Options, SHED, World, at, long_record};
 use meterd_testkit::client::{get, request};
 use serde_json::{Value, json};
 
@@ -90,6 +90,28 @@ fn a_record_is_shown_as_it_was_sent() {
     assert_eq!(String::from_utf8(latest.body).unwrap(), shown);
     let list = world.get(&format!("/long-energy/{SHED}"));
     assert_eq!(String::from_utf8(list.body).unwrap(), format!("[{shown}]"));
+}
+
+/// Pages of the engine end within records.
+#[test]
+fn no_page_cuts_a_record() {
+    let all = every_five_minutes(BASE, BASE + 40 * 300);
+    for rows in [6, 7, 11, 13] {
+        let mut options = Options::default();
+        options.general.engine.list_limit_max = rows;
+        let world = World::start_with(options);
+        feed_long(&world, HOUSE, 6, &all);
+        let records: Vec<_> = all.iter().map(|stamp| long_record(*stamp, 6)).collect();
+        for _ in 0..2 {
+            let list = world.get(&format!("/long-energy/{HOUSE}"));
+            assert_eq!(list.expect(200), json!(records), "{rows}");
+            for (end, record) in [("first", records.first()), ("latest", records.last())] {
+                let single = world.get(&format!("/long-energy/{HOUSE}/{end}"));
+                assert_eq!(Some(&single.expect(200)), record, "{rows}");
+            }
+            world.engine.seal().unwrap();
+        }
+    }
 }
 
 /// [44], 4.4
