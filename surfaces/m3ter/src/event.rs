@@ -221,7 +221,7 @@ pub(crate) async fn list_events(
     // Members are looked for in the data of one event after the other.
     let slot = match question.members.as_slice() {
         [] => None,
-        _ => Some(app.query_slot().await?),
+        _ => Some(app.query_slot(seen.access.organization).await?),
     };
     let page = app
         .blocking(move |app| {

@@ -60,6 +60,7 @@ impl Asked {
     ) -> Result<Response, Failure> {
         let Self { app, device, .. } = self;
         let meter = app.find_meter(device.organization, stream)?;
+        let slot = app.query_slot(device.organization).await?;
         let cancel = Cancel::new();
         // When the client goes away this future is dropped, and the search with it.
         let _cancel_on_drop = CancelOnDrop(cancel.clone());
@@ -71,7 +72,6 @@ impl Asked {
             stream,
             cancel,
         };
-        let slot = app.query_slot().await?;
         let response = app.blocking(move |_| {
             let _slot = slot;
             answer(&source)
