@@ -7,15 +7,15 @@ use crate::meter::Category;
 use crate::usage::question::{Selection, UsageQuery};
 use crate::usage::rows::{MeterNames, RawRow};
 use crate::usage::{AccountCodes, Asking};
-use meterd_engine::{Cancel, Filter};
+use meterd_engine::{Aggregation, Cancel, Filter, Function, Query};
 use meterd_fault::{Fault, Kind, Problem};
-use meterd_http::fields::{Fields, Problems};
+use meterd_http::fields::{Fields, Problems, parse_uuid};
 use meterd_http::json::{Json, parse};
 use meterd_http::query_fault;
-use meterd_model::{Measurement, MeterId, OrganizationId, Timestamp};
+use meterd_model::{Measurement, MeterId, OrganizationId, Timestamp, Window, Zone};
 use serde::Serialize;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// Most rows of aggregated usage; past it the job fails.
@@ -30,19 +30,60 @@ pub(crate) fn write(
     sheet: &mut Sheet,
 ) -> Result<(), Fault> {
     let time = |text: &Option<String>| text.as_deref().and_then(|t| Timestamp::parse(t).ok());
-    let query = UsageQuery {
+    let mut query = UsageQuery {
         start: time(&request.start_date).unwrap_or(Timestamp::MIN),
         end: time(&request.end_date).unwrap_or(now),
         what: selection_of(request).map_err(|problems| Kind::Invalid { problems })?,
         limit: AGGREGATED_ROWS_MAX,
     };
     let cancel = Cancel::new();
+    if request.start_date.is_none() {
+        query.start = first_month(app, organization, &query, &cancel)?;
+    }
     let asking = Asking::new(app, organization, &query, &cancel)?;
     if query.what.aggregations.is_empty() {
         write_raw(&asking, request.export_file_format, sheet)
     } else {
         write_aggregated(&asking, request.export_file_format, sheet)
     }
+}
+
+/// Where there is something to aggregate: from the beginning of all times there would be too many buckets.
+fn first_month(
+    app: &App,
+    organization: OrganizationId,
+    query: &UsageQuery,
+    cancel: &Cancel,
+) -> Result<Timestamp, Fault> {
+    let meters = query.what.aggregations.iter();
+    let meters: HashSet<_> = meters
+        .filter_map(|asked| parse_uuid(&asked.field.meter))
+        .collect();
+    if meters.is_empty() {
+        return Ok(query.start);
+    }
+    let mut first = query.end;
+    for meter in meters {
+        let months = Query {
+            meter: MeterId(meter),
+            from: query.start,
+            to: query.end,
+            zone: Zone::UTC,
+            window: Some(Window::Month),
+            group_by: Vec::new(),
+            filter: Filter::default(),
+            aggregations: vec![Aggregation {
+                function: Function::Count,
+                field: None,
+            }],
+            order_by: Vec::new(),
+            offset: 0,
+            limit: 1,
+        };
+        let months = (app.engine.query(organization, &months, cancel)).map_err(query_fault)?;
+        first = months.rows.first().map_or(first, |row| first.min(row.from));
+    }
+    Ok(first)
 }
 
 /// The request in the form of a usage query; what is wrong with it otherwise.

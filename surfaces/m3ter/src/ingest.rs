@@ -116,7 +116,11 @@ pub(crate) async fn store_rows(
         app.blocking(move |app| make_accounts(app, organization, &author, &missing))
             .await?
     };
-    let ready = sorted.settle(&rows, found, id_base)?;
+    let ready = if sorted.is_costly() {
+        tokio::task::block_in_place(|| sorted.settle(&rows, found, id_base))?
+    } else {
+        sorted.settle(&rows, found, id_base)?
+    };
     let mut failed = ready.failed;
     let mut counts = StoredCounts {
         stored: 0,

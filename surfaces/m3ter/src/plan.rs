@@ -29,6 +29,8 @@ pub(crate) struct MeterPlan {
     pub(crate) derived: Vec<DerivedPlan>,
     /// The values behind the times.
     pub(crate) custom: Vec<CustomSource>,
+    /// About what the calculations of a row take, in their characters.
+    pub(crate) cost: usize,
 }
 
 /// Where a calculation gets the value of a custom field from.
@@ -134,6 +136,9 @@ impl MeterPlan {
             fields,
             derived,
             custom,
+            cost: (document.derived_fields.iter())
+                .map(|field| field.calculation.len())
+                .sum(),
         })
     }
 }

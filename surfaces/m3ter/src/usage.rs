@@ -29,6 +29,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Memory for the measurements of one answer that are not chosen yet; the answer itself is bounded by its bytes.
+const GATHERED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Measurements that are read of a meter before it is known how large they are.
+const FIRST_PAGE_ROWS: usize = 1_000;
 /// Most windows of one query.
 const WINDOWS_MAX: u64 = 100_000;
 
@@ -164,11 +168,11 @@ impl<'a> Asking<'a> {
                 filter: self.filter(meter.id)?,
                 from: Some(from),
                 to: Some(self.query.end),
-                limit: wanted,
                 ..Listing::default()
             };
             let number = meters.len();
             let mut left = wanted;
+            listing.limit = left.min(FIRST_PAGE_ROWS);
             loop {
                 let engine = &self.app.engine;
                 let page = engine
@@ -176,8 +180,16 @@ impl<'a> Asking<'a> {
                     .map_err(query_fault)?;
                 left = left.saturating_sub(page.measurements.len());
                 newest.extend(page.measurements.into_iter().map(|listed| (listed, number)));
+                let bytes: usize = newest.iter().map(|(listed, _)| weight(listed)).sum();
+                if bytes > GATHERED_BYTES_MAX {
+                    let limit_bytes = self.app.settings.response_max_bytes;
+                    return Err(Kind::ResponseTooLarge { limit_bytes }.into());
+                }
                 listing.after = page.next;
-                listing.limit = left;
+                // As many more as there is room for, if they are like those before.
+                let average = (bytes / newest.len().max(1)).max(1);
+                let room = (GATHERED_BYTES_MAX - bytes) / average;
+                listing.limit = left.min(room.max(FIRST_PAGE_ROWS));
                 if listing.after.is_none() || left == 0 {
                     break;
                 }
@@ -236,17 +248,24 @@ impl<'a> Asking<'a> {
             return Err(Kind::QueryTooExpensive { limit_rows }.into());
         }
         let asked = self.what().aggregations.iter();
-        let head = Arc::new(Head {
-            aggregations: (self.resolved.aggregations.iter().zip(asked.clone()))
+        let of_meters = self.resolved.aggregations.iter();
+        let codes: Vec<_> = of_meters
+            .clone()
+            .map(|(meter, _)| meter.document.code.as_str())
+            .collect();
+        let head = Arc::new(Head::new(
+            of_meters
+                .zip(asked.clone())
                 .map(|((meter, _), asked)| (meter.id, asked.field.code.clone(), asked.word))
                 .collect(),
-            dimensions: (self.what().groups.iter())
+            &codes,
+            (self.what().groups.iter())
                 .filter_map(|group| match group {
                     Group::Dimension(field) => Some(field.code.clone()),
                     Group::Account | Group::Time(_) => None,
                 })
                 .collect(),
-        });
+        ));
         // Where no measurement of a meter is, it has nothing to count.
         let nothing: Vec<_> = asked
             .map(|asked| match asked.function {
@@ -278,13 +297,15 @@ impl<'a> Asking<'a> {
                     }
                 }
             }
+            // What has no place now has none with the other meters' rows either.
+            while joined.len() > self.query.limit {
+                joined.pop_last();
+                more = true;
+            }
         }
-        let has_more_data = more || joined.len() > self.query.limit;
         let mut accounts = AccountCodes::new(self.app, self.organization);
         let mut data = Vec::with_capacity(joined.len().min(self.query.limit));
-        for ((Reverse(from), account, dimensions), values) in
-            joined.into_iter().take(self.query.limit)
-        {
+        for ((Reverse(from), account, dimensions), values) in joined {
             let account = match account {
                 None => None,
                 Some(id) => Some(AccountKey {
@@ -302,7 +323,7 @@ impl<'a> Asking<'a> {
         }
         Ok(UsageAnswer {
             data,
-            has_more_data,
+            has_more_data: more,
         })
     }
 
@@ -372,6 +393,16 @@ impl<'a> Asking<'a> {
         });
         (Reverse(from), account, dimensions.collect())
     }
+}
+
+/// About what a measurement takes in memory, in bytes.
+fn weight(listed: &Listed) -> usize {
+    const FIXED: usize = 256;
+    const FIELD: usize = 64;
+    let measurement = &listed.measurement;
+    let texts = measurement.attributes.iter();
+    let texts: usize = texts.map(|(_, text)| FIELD + text.as_str().len()).sum();
+    FIXED + FIELD * measurement.values.len() + texts
 }
 
 /// Codes for the ids of accounts, each looked up once.

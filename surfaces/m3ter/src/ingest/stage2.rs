@@ -19,6 +19,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Characters of calculations that a thread that serves connections evaluates for one request: some milliseconds.
+const COST_MAX: usize = 500_000;
+
 /// What is known of an account that rows name.
 #[derive(Clone, Debug)]
 pub(super) enum Known {
@@ -112,6 +115,13 @@ impl<'b> Sorted<'b> {
             Known::Here(_) | Known::Near(_) => None,
         });
         missing.collect()
+    }
+
+    /// Whether the calculations of the rows take so long that nobody may wait for the thread meanwhile.
+    pub(super) fn is_costly(&self) -> bool {
+        let plans = self.named.iter().flatten();
+        let plans = plans.filter_map(|named| self.plans.get(named.meter)?.as_ref());
+        plans.map(|plan| plan.cost).sum::<usize>() > COST_MAX
     }
 
     /// Makes measurements of the rows. `found` is what became of the missing accounts, in their order; `id_base` what

@@ -9,7 +9,7 @@ use meterd_fault::Fault;
 use meterd_http::{ExactNumber, ExactSum};
 use meterd_model::{FieldName, Measurement, Timestamp};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -129,8 +129,34 @@ impl RawRow {
 pub(crate) struct Head {
     /// Of the aggregations: meter, field and function.
     pub(crate) aggregations: Vec<(Uuid, String, &'static str)>,
+    /// The flat member of each aggregation; none for one that is asked twice.
+    pub(crate) flat: Vec<Option<String>>,
     /// Codes of the dimensions that rows are grouped by; none if they are not.
     pub(crate) dimensions: Vec<String>,
+}
+
+impl Head {
+    /// `codes` are those of the meters that the aggregations are of.
+    pub(crate) fn new(
+        aggregations: Vec<(Uuid, String, &'static str)>,
+        codes: &[&str],
+        dimensions: Vec<String>,
+    ) -> Self {
+        let mut taken = HashSet::new();
+        let of_meters = aggregations.iter().zip(codes);
+        let flat = of_meters.map(|((_, field, function), code)| {
+            let name = format!("{field}.{function}");
+            // Of meters that call a field the same, the second's has the meter's code before it, in every row.
+            let other = format!("{code}.{name}");
+            let mut names = [name, other].into_iter();
+            names.find(|name| taken.insert(name.clone()))
+        });
+        Self {
+            flat: flat.collect(),
+            aggregations,
+            dimensions,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -207,16 +233,11 @@ impl Serialize for AggregatedRow {
             })
             .collect();
         map.serialize_entry("aggregations", &views)?;
-        // No member twice: of meters that call a field the same, the first one's is there.
-        let mut flat: BTreeMap<String, Value> = BTreeMap::new();
-        for ((_, field, function), value) in values {
-            if value.is_some() {
-                let name = format!("{field}.{function}");
-                flat.entry(name).or_insert(Value(*value));
-            }
-        }
-        for (name, value) in &flat {
-            map.serialize_entry(name, value)?;
+        let flat = self.head.flat.iter().zip(&self.values);
+        let flat = flat.filter_map(|(name, value)| Some((name.as_ref()?, (*value)?)));
+        let flat: BTreeMap<_, _> = flat.collect();
+        for (name, value) in flat {
+            map.serialize_entry(name, &Value(Some(value)))?;
         }
         map.end()
     }

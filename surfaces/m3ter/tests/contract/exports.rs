@@ -366,6 +366,29 @@ fn a_job_that_fails_is_an_event() {
     );
 }
 
+/// From the beginning, which is where the measurements begin.
+#[test]
+fn usage_by_the_hour_needs_no_start() {
+    let server = Server::start();
+    let meter = create_meter(&server);
+    submit(&server, &[row("u-1"), row("u-2")]);
+    let job = export(
+        &server,
+        &json!({
+            "sourceType": "USAGE", "exportFileFormat": "JSONL",
+            "groups": [{"groupType": "TIME", "frequency": "HOUR"}],
+            "aggregations": [{"meterId": meter["id"], "fieldCode": "bytes", "fieldType": "MEASURE", "function": "SUM"}],
+        }),
+    );
+    assert_eq!(job["status"], "SUCCEEDED");
+    let rows = lines(&download(&server, &job));
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (&rows[0]["startDate"], &rows[0]["bytes.SUM"]),
+        (&json!("2026-03-01T10:00:00.000Z"), &json!(6))
+    );
+}
+
 #[test]
 fn exports_go_to_destinations_that_exist() {
     let server = Server::start();

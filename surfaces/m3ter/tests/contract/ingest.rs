@@ -475,3 +475,28 @@ fn what_was_accepted_is_there_after_a_restart() {
     server.submit(&[row("b", "fresh", TIME, "2", "eu")]);
     assert_eq!(server.stored(), before);
 }
+
+/// Formulas as long as they may be, for as many rows as a request has.
+#[test]
+fn long_calculations_are_made_for_every_row() {
+    let server = Server::start();
+    let long = format!("bytes{}", " + 1 - 1".repeat(600));
+    let derived: Vec<_> = (0..3)
+        .map(|n| json!({"category": "MEASURE", "code": format!("d{n}"), "name": "D", "calculation": long}))
+        .collect();
+    let mut meter = storage();
+    meter["derivedFields"] = json!(derived);
+    server.post("/meters", &meter);
+    let rows: Vec<_> = (0..1_000)
+        .map(|n| row(&format!("r{n}"), "acme", TIME, "7", "eu"))
+        .collect();
+    server.submit(&rows);
+    let rows = server.stored();
+    assert_eq!(rows.len(), 1_000);
+    for row in rows {
+        assert_eq!(
+            row["measure"],
+            json!({"bytes": 7, "d0": 7, "d1": 7, "d2": 7})
+        );
+    }
+}

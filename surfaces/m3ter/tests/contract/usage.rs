@@ -149,6 +149,28 @@ fn filters_meet_and_their_values_are_choices() {
         "groups": [{"groupType": "ACCOUNT"}],
     });
     let answer = server.usage(&sums);
+    // The flat members of one meter are never the other's.
+    let flat: BTreeMap<_, _> = (answer["data"].as_array().unwrap().iter())
+        .map(|row| {
+            let account = row["accountCode"].as_str().unwrap().to_owned();
+            (
+                account,
+                ["bytes.SUM", "calls.bytes.SUM"].map(|name| row[name].as_i64()),
+            )
+        })
+        .collect();
+    assert_eq!(flat["acme"], [Some(3), Some(16)]);
+    assert_eq!(flat["child"], [Some(4), None]);
+    let mut other_way = sums.clone();
+    other_way["aggregations"] = json!([measure(&calls, "SUM"), measure(&meter, "SUM")]);
+    let other_way = server.usage(&other_way);
+    let child = (other_way["data"].as_array().unwrap().iter())
+        .find(|row| row["accountCode"] == "child")
+        .unwrap();
+    assert_eq!(
+        (child.get("bytes.SUM"), &child["storage.bytes.SUM"]),
+        (None, &json!(4))
+    );
     let mut rows: Vec<_> = answer["data"]
         .as_array()
         .unwrap()
@@ -486,4 +508,72 @@ fn a_query_is_saved_by_name() {
     }
     server.delete(&item);
     server.refused(404, "GET", &item, None);
+}
+
+#[test]
+fn an_answer_is_cut_over_several_meters_as_over_one() {
+    let (server, meter) = Server::with_storage();
+    let mut second = crate::ingest::storage();
+    second["code"] = json!("second");
+    let second = server.post("/meters", &second)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let rows: Vec<_> = (0..12)
+        .map(|n| {
+            let mut row = row(
+                &format!("r{n}"),
+                "acme",
+                &format!("2024-03-{:02}T10:00:00Z", n + 1),
+                "1",
+                "eu",
+            );
+            if n % 3 == 0 {
+                row["meter"] = json!("second");
+            }
+            row
+        })
+        .collect();
+    server.submit(&rows);
+    let query = |limit: usize| {
+        json!({
+            "aggregations": [measure(&meter, "COUNT"), measure(&second, "COUNT")], "limit": limit,
+            "groups": [{"groupType": "TIME", "frequency": "DAY"}],
+        })
+    };
+    let all = server.usage(&query(12));
+    assert_eq!(all["hasMoreData"], false);
+    for limit in [1, 4, 11] {
+        let some = server.usage(&query(limit));
+        assert_eq!(some["hasMoreData"], true);
+        let whole = all["data"].as_array().unwrap();
+        assert_eq!(some["data"], json!(whole[..limit]));
+    }
+}
+
+/// More rows than are read at first.
+#[test]
+fn raw_rows_are_gathered_page_by_page() {
+    let mut options = Options::default();
+    options.settings.response_max_bytes = 1 << 30;
+    let server = Server::start_with(options);
+    let fields: Vec<_> = (0..15)
+        .map(|n| json!({"category": "OTHER", "code": format!("f{n}"), "name": "F"}))
+        .collect();
+    let meter = json!({"name": "M", "code": "m", "dataFields": fields, "derivedFields": []});
+    server.post("/meters", &meter);
+    let row = |n: usize, text: &str| {
+        let other: serde_json::Map<_, _> =
+            (0..15).map(|f| (format!("f{f}"), json!(text))).collect();
+        json!({"uid": n.to_string(), "meter": "m", "account": "a", "ts": TIME, "other": other})
+    };
+    for from in [0, 1_000] {
+        let rows: Vec<_> = (from..from + 1_000).map(|n| row(n, "x")).collect();
+        server.submit(&rows);
+    }
+    server.submit(&(2_000..2_500).map(|n| row(n, "x")).collect::<Vec<_>>());
+    let answer = server.usage(&json!({}));
+    assert_eq!(answer["data"].as_array().unwrap().len(), 2_500);
+    assert_eq!(answer["hasMoreData"], false);
+    assert_eq!(server.usage(&json!({"limit": 2_499}))["hasMoreData"], true);
 }
