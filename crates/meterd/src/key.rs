@@ -102,9 +102,16 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
             surface: KeySurface::Wattwatchers,
             organization,
             name,
+            addresses,
+            expires_at,
             wattwatchers,
             ..
         } => {
+            if !addresses.is_empty() || expires_at.is_some() {
+                anyhow::bail!(
+                    "keys of the Wattwatchers API have neither --address nor --expires-at"
+                );
+            }
             let organization = organization_id(organization)?
                 .ok_or_else(|| anyhow!("--surface wattwatchers needs --organization"))?;
             let new = WantedKey::of(name, wattwatchers).check()?;

@@ -380,6 +380,23 @@ fn energy_devices_and_their_keys_are_set_up() {
         &home.data(),
     ]);
     let created = created.succeeded();
+    let bound = [
+        "--name",
+        "x",
+        "--address",
+        "10.0.0.0/8",
+        "--data",
+        &home.data(),
+    ];
+    let create = [
+        "key",
+        "create",
+        "--surface",
+        "wattwatchers",
+        "--organization",
+        "sunny",
+    ];
+    run(&[&create[..], &bound[..]].concat()).failed_with(&["--address"]);
     let phone = created.after("secret");
     assert!(phone.starts_with("key_"));
     let rotated = run(&[
