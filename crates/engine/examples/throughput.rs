@@ -30,7 +30,12 @@ fn main() {
     let directory = given.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("meterd-throughput-{}", std::process::id()))
     });
-    let open = || Engine::open(&directory, Settings::default(), Arc::new(SystemDisk)).unwrap();
+    // What is asked again is to be read again.
+    let settings = Settings {
+        query_cache_bytes: 0,
+        ..Settings::default()
+    };
+    let open = || Engine::open(&directory, settings.clone(), Arc::new(SystemDisk)).unwrap();
     if !directory.exists() {
         submit_all(&open(), rows);
     }

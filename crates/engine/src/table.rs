@@ -3,6 +3,7 @@
 use crate::ids::IdNumber;
 use crate::texts::{NO_TEXT, TextNumber};
 use meterd_model::FieldName;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows per chunk. What a write copies at most, if a query holds the last chunk.
@@ -314,5 +315,21 @@ impl<'a, T: Copy + PartialEq> Cells<'a, T> {
             .get(place)
             .copied()
             .filter(|cell| *cell != self.absent)
+    }
+
+    /// The cells of some rows, absent ones included; fewer where the column is shorter.
+    pub(crate) fn slice(&self, places: Range<usize>) -> &'a [T] {
+        let end = places.end.min(self.cells.len());
+        self.cells.get(places.start..end).unwrap_or_default()
+    }
+
+    /// The first place after `place` that may have another cell.
+    pub(crate) fn run_end(&self, place: usize) -> usize {
+        match self.cells.get(place..).and_then(<[T]>::split_first) {
+            Some((first, rest)) => {
+                place + 1 + rest.iter().take_while(|cell| *cell == first).count()
+            }
+            None => usize::MAX,
+        }
     }
 }

@@ -4,7 +4,9 @@ use super::numbers::Numbers;
 use super::plan::{Field, Selected};
 use super::view::View;
 use super::{Function, Number};
+use crate::table::NO_VALUE;
 use crate::texts::TextNumber;
+use crate::wide;
 use hashbrown::HashSet;
 use meterd_model::{Decimal, DecimalSum};
 
@@ -241,8 +243,6 @@ fn pick_of(rows: &View<'_>, place: usize, units: i128) -> Option<Pick> {
     })
 }
 
-/// Keeps the total of a run of rows of one group at hand instead of writing it back for each: rows next to each other
-/// mostly belong to one group.
 fn add_up(
     totals: &mut Vec<Total>,
     rows: &View<'_>,
@@ -255,22 +255,38 @@ fn add_up(
         return;
     };
     let cells = rows.values(column);
-    for run in selection.chunk_by(|a, b| a.group == b.group) {
-        let Some(group) = run.first().map(|selected| selected.group) else {
-            continue;
-        };
-        let mut total = Total::default();
-        for units in run.iter().filter_map(|selected| cells.get(selected.place)) {
-            total
-                .sum
-                .add(Decimal::from_units(units).unwrap_or_default());
-            total.count += 1;
-        }
-        if let Some(known) = totals.get_mut(group) {
+    for Selected { places, group } in selection {
+        if let Some(known) = totals.get_mut(*group) {
+            let total = total_of(cells.slice(places.clone()));
             known.sum.merge(total.sum);
             known.count += total.count;
         }
     }
+}
+
+/// The total of the cells of a page or chunk that are there.
+fn total_of(cells: &[i128]) -> Total {
+    /// Of numbers so small, as many as a page has stay below what a decimal can be.
+    const SMALL_BITS: u32 = 100;
+    let (mut sum, mut bits) = (0_i128, 0);
+    for units in cells {
+        sum = sum.wrapping_add(*units);
+        bits |= units ^ (units >> (i128::BITS - 1));
+    }
+    // An absent cell is no small number.
+    let small_sum = Decimal::from_units(sum).filter(|_| bits >> SMALL_BITS == 0);
+    let mut total = Total::default();
+    if let Some(small_sum) = small_sum {
+        total.sum.add(small_sum);
+        total.count = wide(cells.len());
+        return total;
+    }
+    for units in cells.iter().filter(|units| **units != NO_VALUE) {
+        let value = Decimal::from_units(*units).unwrap_or_default();
+        total.sum.add(value);
+        total.count += 1;
+    }
+    total
 }
 
 /// Calls `step` with the group's result, the value and the row's place, for each row that carries the value.
@@ -287,11 +303,14 @@ fn each_value<T: Clone + Default>(
         return;
     };
     let cells = rows.values(column);
-    for selected in selection {
-        if let (Some(units), Some(result)) =
-            (cells.get(selected.place), results.get_mut(selected.group))
-        {
-            step(result, units, selected.place);
+    for Selected { places, group } in selection {
+        let Some(result) = results.get_mut(*group) else {
+            continue;
+        };
+        for place in places.clone() {
+            if let Some(units) = cells.get(place) {
+                step(result, units, place);
+            }
         }
     }
 }
@@ -305,9 +324,9 @@ fn each_cell(
     mut step: impl FnMut(i128, usize),
 ) {
     let mut each = |cell: &mut dyn FnMut(usize) -> Option<i128>| {
-        for selected in selection {
-            if let Some(cell) = cell(selected.place) {
-                step(cell, selected.group);
+        for Selected { places, group } in selection {
+            for cell in places.clone().filter_map(&mut *cell) {
+                step(cell, *group);
             }
         }
     };
@@ -369,4 +388,37 @@ fn text_cell(text: TextNumber) -> i128 {
 
 fn text_of_cell(cell: i128) -> Option<TextNumber> {
     TextNumber::try_from(i128::MAX.checked_sub(cell)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_size_add_up() {
+        let large = (1_i128 << 100) - 1;
+        let most = Decimal::MAX.units();
+        for cells in [
+            vec![],
+            vec![NO_VALUE],
+            vec![1, -1, 5],
+            vec![large; 8_192],
+            vec![-large; 8_192],
+            vec![large + 1, large, NO_VALUE, -7],
+            vec![-large - 1, -large],
+            vec![most; 5],
+            vec![-most, -most, NO_VALUE, 3],
+        ] {
+            let mut expected = DecimalSum::ZERO;
+            let there = cells.iter().filter(|units| **units != NO_VALUE);
+            let there: Vec<_> = there
+                .filter_map(|units| Decimal::from_units(*units))
+                .collect();
+            for value in &there {
+                expected.add(*value);
+            }
+            let total = total_of(&cells);
+            assert_eq!((total.sum, total.count), (expected, wide(there.len())));
+        }
+    }
 }

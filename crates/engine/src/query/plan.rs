@@ -11,6 +11,7 @@ use crate::table::{Cells, Chunk};
 use crate::texts::{NO_TEXT, TextList, TextNumber, Texts};
 use meterd_model::FieldName;
 use roaring::RoaringTreemap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Everything that may have measurements of the range, as it was under one lock.
@@ -68,27 +69,51 @@ pub(crate) struct TextFilter {
 
 /// A filter over the columns of some rows.
 pub(crate) struct Matcher<'a> {
-    subjects: Option<(Cells<'a, TextNumber>, &'a [TextNumber])>,
-    attributes: Vec<(Cells<'a, TextNumber>, &'a [TextNumber])>,
+    columns: Vec<(Cells<'a, TextNumber>, &'a [TextNumber])>,
 }
 
 impl Matcher<'_> {
     pub(crate) fn matches(&self, place: usize) -> bool {
-        let subject = self.subjects.as_ref();
-        subject.is_none_or(|column| is_wanted(column, place))
-            && (self.attributes.iter()).all(|column| is_wanted(column, place))
+        let mut columns = self.columns.iter();
+        columns.all(|(cells, wanted)| is_wanted(cells.get(place), wanted))
     }
 }
 
-fn is_wanted((cells, wanted): &(Cells<'_, TextNumber>, &[TextNumber]), place: usize) -> bool {
-    (cells.get(place)).is_some_and(|cell| wanted.binary_search(&cell).is_ok())
+fn is_wanted(cell: Option<TextNumber>, wanted: &[TextNumber]) -> bool {
+    cell.is_some_and(|cell| wanted.binary_search(&cell).is_ok())
 }
 
-/// A selected row: its place in the view and its group.
-#[derive(Clone, Copy, Debug)]
+/// Selected rows of one group: their places in the view, one after the other.
+#[derive(Clone, Debug)]
 pub(super) struct Selected {
-    pub(super) place: usize,
+    pub(super) places: Range<usize>,
     pub(super) group: usize,
+}
+
+/// A column of texts, walked through from one run of equal cells to the next: sorted as rows are, these are long.
+struct Walk<'a, T> {
+    cells: Cells<'a, TextNumber>,
+    /// What was made of the cell of this run, and where it ends.
+    made: T,
+    end: usize,
+}
+
+impl<'a, T: Default> Walk<'a, T> {
+    fn new(cells: Cells<'a, TextNumber>) -> Self {
+        Self {
+            cells,
+            made: T::default(),
+            end: 0,
+        }
+    }
+
+    /// Goes to a place that is not before the last one.
+    fn go_to(&mut self, place: usize, make: impl FnOnce(Option<TextNumber>) -> T) {
+        if place >= self.end {
+            self.made = make(self.cells.get(place));
+            self.end = self.cells.run_end(place);
+        }
+    }
 }
 
 impl Plan {
@@ -213,7 +238,7 @@ impl Layout {
         }
     }
 
-    /// Finds the rows among `places` that match, and their groups.
+    /// Finds the rows among `places`, which ascend, that match, and their groups.
     #[expect(
         clippy::too_many_arguments,
         reason = "the parts of one scan, each borrowed on its own"
@@ -233,31 +258,64 @@ impl Layout {
         let (from, to) = (query.from.micros(), query.to.micros());
         let filters = self.filters.iter().map(|field| texts_of(view, *field));
         let filter = filter.over(view.subjects, filters);
-        let keys: Vec<_> = (self.group_by.iter())
-            .map(|field| texts_of(view, *field))
+        let mut filters: Vec<(Walk<'_, bool>, _)> = (filter.columns.into_iter())
+            .map(|(cells, wanted)| (Walk::new(cells), wanted))
             .collect();
+        let keys = (self.group_by.iter()).map(|field| Walk::new(texts_of(view, *field)));
+        let mut keys: Vec<Walk<'_, TextNumber>> = keys.collect();
         let all_in_range = view.times.is_empty();
-        for place in places {
-            let time = match view.times.get(place) {
-                Some(time) => *time,
-                None if all_in_range => from,
-                None => break,
-            };
-            let matches = time >= from
-                && time < to
-                && filter.matches(place)
-                && !is_retired(retired, view.sequences, place);
-            if matches {
-                let key = (keys.iter()).map(|cells| match cells.get(place) {
-                    Some(number) => numbers.number(number),
-                    None => NO_TEXT,
-                });
-                let group = groups.number(time, key)?;
-                selection.push(Selected { place, group });
+        let counted = places.filter(|place| !is_retired(retired, view.sequences, *place));
+        for stretch in stretches(counted) {
+            let mut place = stretch.start;
+            while place < stretch.end {
+                let mut end = stretch.end;
+                let mut matches = true;
+                for (filter, wanted) in &mut filters {
+                    filter.go_to(place, |cell| is_wanted(cell, wanted));
+                    matches &= filter.made;
+                    end = end.min(filter.end);
+                }
+                let time = match view.times.get(place) {
+                    Some(time) => *time,
+                    None if all_in_range => from,
+                    None => return Ok(()),
+                };
+                if !matches || time < from || time >= to {
+                    place = if matches { place + 1 } else { end };
+                    continue;
+                }
+                for key in &mut keys {
+                    key.go_to(place, |cell| {
+                        cell.map_or(NO_TEXT, |number| numbers.number(number))
+                    });
+                    end = end.min(key.end);
+                }
+                let (group, window_end) = groups.number(time, keys.iter().map(|key| key.made))?;
+                let times = view.times.get(place..end).unwrap_or_default();
+                if !all_in_range {
+                    let is_near = |next: &&i64| time <= **next && **next < window_end;
+                    end = place + times.iter().take_while(is_near).count();
+                }
+                let places = place..end;
+                place = end;
+                selection.push(Selected { places, group });
             }
         }
         Ok(())
     }
+}
+
+/// Places that ascend as ranges without gaps.
+fn stretches(places: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut places = places.peekable();
+    std::iter::from_fn(move || {
+        let start = places.next()?;
+        let mut end = start + 1;
+        while places.next_if_eq(&end).is_some() {
+            end += 1;
+        }
+        Some(start..end)
+    })
 }
 
 pub(crate) fn is_retired(retired: &[Arc<RoaringTreemap>], sequences: &[u64], place: usize) -> bool {
@@ -303,12 +361,10 @@ impl TextFilter {
         subjects: Cells<'a, TextNumber>,
         attributes: impl Iterator<Item = Cells<'a, TextNumber>>,
     ) -> Matcher<'a> {
-        let wanted = self.subjects.as_deref();
+        let subjects = self.subjects.iter().map(|wanted| (subjects, &**wanted));
+        let attributes = attributes.zip(self.attributes.iter().map(Vec::as_slice));
         Matcher {
-            subjects: wanted.map(|wanted| (subjects, wanted)),
-            attributes: attributes
-                .zip(self.attributes.iter().map(Vec::as_slice))
-                .collect(),
+            columns: subjects.chain(attributes).collect(),
         }
     }
 }
