@@ -291,10 +291,10 @@ impl Layout {
                     end = end.min(key.end);
                 }
                 let (group, window_end) = groups.number(time, keys.iter().map(|key| key.made))?;
-                let times = view.times.get(place..end).unwrap_or_default();
                 if !all_in_range {
+                    let later = view.times.iter().take(end).skip(place + 1);
                     let is_near = |next: &&i64| time <= **next && **next < window_end;
-                    end = place + times.iter().take_while(is_near).count();
+                    end = place + 1 + later.take_while(is_near).count();
                 }
                 let places = place..end;
                 place = end;
