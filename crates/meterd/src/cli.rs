@@ -109,6 +109,9 @@ pub(crate) struct DemoOptions {
     /// Where to write addresses and keys as JSON [default: DATA/demo.json]
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// Days of Long Energy that the Wattwatchers devices have at the most, on the first start
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=400))]
+    pub(crate) history_days: u16,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,10 +3,12 @@
 mod data;
 mod m3ter;
 mod show;
+mod wattwatchers;
 
 use self::m3ter::M3terReady;
+use self::wattwatchers::{Fleet, WattwatchersReady};
 use crate::cli::DemoOptions;
-use crate::config::{Config, Listen, LogConfig};
+use crate::config::{Config, EngineConfig, Listen, LogConfig};
 use crate::key::said;
 use crate::logging;
 use crate::server::{self, Parts, control_path, now};
@@ -18,10 +20,12 @@ use meterd_model::OrganizationId;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 /// The demo's organization.
 const ORGANIZATION: &str = "demo";
+/// Few, so that what is loaded does not stay in memory.
+const SEAL_ROWS: u64 = 50_000;
 const READ_ONLY: [&str; 3] = ["measurements:read", "meters:read", "events:read"];
 
 /// What the ready file says. Members are stable: added, never renamed.
@@ -30,6 +34,7 @@ struct Ready {
     base_url: String,
     native: NativeReady,
     m3ter: M3terReady,
+    wattwatchers: WattwatchersReady,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,6 +63,10 @@ pub(crate) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
             address: options.listen,
             surface: None,
         }],
+        engine: EngineConfig {
+            seal_rows: SEAL_ROWS,
+            ..EngineConfig::default()
+        },
         ..Config::default()
     };
     let parts = Parts::open(&config)?;
@@ -73,18 +82,33 @@ pub(crate) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
     let loaded = data::load(&parts, organization, &author)?;
     let m3ter_file = options.data.join("demo-keys-m3ter.json");
     let m3ter = m3ter::prepare(&parts, &config.m3ter, &m3ter_file, &author)?;
+    let wattwatchers_file = options.data.join("demo-keys-wattwatchers.json");
+    let settings = &config.wattwatchers;
+    let wattwatchers = wattwatchers::prepare(&parts, settings, &wattwatchers_file, &author)?;
     let engine = Arc::clone(&parts.engine);
     let filled = parts.clone();
+    let history_days = options.history_days;
+    let (stop, stopped) = mpsc::channel();
+    let mut living = None;
     server::run(config, parts, |addresses| {
-        let ready = ready_for(addresses, keys, m3ter);
+        let ready = ready_for(addresses, keys, m3ter, wattwatchers);
         m3ter::fill(&filled, &ready.m3ter, &m3ter_file.with_extension("filled"))?;
+        let done = wattwatchers_file.with_extension("filled");
+        let fleet = Fleet::fill(&ready.wattwatchers, history_days, &done)?;
+        living = Some(std::thread::spawn(move || fleet.live(&stopped)));
         let json = serde_json::to_vec_pretty(&ready)?;
         for file in &ready_files {
             server::write_whole(file, &json)?;
         }
         show::show(&ready, &loaded, &engine, organization);
         Ok(())
-    })
+    })?;
+    drop(stop);
+    if let Some(living) = living {
+        // What it still sends finds nobody.
+        let _ = living.join();
+    }
+    Ok(())
 }
 
 /// Keys of an earlier run in this directory: their secrets are nowhere else.
@@ -112,7 +136,12 @@ fn remove_if_there(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn ready_for(addresses: &[SocketAddr], keys: NativeReady, m3ter: M3terReady) -> Ready {
+fn ready_for(
+    addresses: &[SocketAddr],
+    keys: NativeReady,
+    m3ter: M3terReady,
+    wattwatchers: WattwatchersReady,
+) -> Ready {
     let base_url = addresses
         .first()
         .map(|address| format!("http://{address}"))
@@ -126,21 +155,32 @@ fn ready_for(addresses: &[SocketAddr], keys: NativeReady, m3ter: M3terReady) -> 
             base_url: format!("{base_url}/m3ter"),
             ..m3ter
         },
+        wattwatchers: WattwatchersReady {
+            base_url: format!("{base_url}/wattwatchers"),
+            ..wattwatchers
+        },
         base_url,
     }
 }
 
 fn ensure_organization(parts: &Parts, author: &Author) -> anyhow::Result<OrganizationId> {
-    let store = parts.control.store();
-    if let Ok(found) = store.organization_by_name(ORGANIZATION) {
-        return Ok(found.organization_id());
-    }
     let mut organization = Organization::named(ORGANIZATION);
     "Demo".clone_into(&mut organization.display_name);
-    let created = store
-        .create_organization(organization, author)
-        .map_err(said)?;
-    Ok(created.organization_id())
+    ensure_named(parts, organization, author)
+}
+
+/// The organization of that name; one of an earlier run is taken as it is.
+fn ensure_named(
+    parts: &Parts,
+    organization: Organization,
+    author: &Author,
+) -> anyhow::Result<OrganizationId> {
+    let store = parts.control.store();
+    if let Ok(found) = store.organization_by_name(&organization.name) {
+        return Ok(found.organization_id());
+    }
+    let created = store.create_organization(organization, author);
+    Ok(created.map_err(said)?.organization_id())
 }
 
 fn ensure_keys(

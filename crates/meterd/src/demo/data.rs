@@ -49,6 +49,11 @@ const ELECTRICITY: &str = r#"{"name":"electricity","kind":"delta","values":{"ene
 const WATER_FLOW: &str = r#"{"name":"water_flow","kind":"gauge","values":{"flow":{"unit":"L/s"}},"attributes":["site"]}"#;
 const API_CALLS: &str = r#"{"name":"api_calls","kind":"delta","values":{"requests":{"unit":"1"},"bytes":{"unit":"By"}},"attributes":["region"]}"#;
 
+pub(super) const ILLINOIS_CSV_GZ: &[u8] =
+    include_bytes!("../../demo-data/il-electricity-cdd-hdd-hourly.csv.gz");
+pub(super) const UK_CSV_GZ: &[u8] =
+    include_bytes!("../../demo-data/uk-electricity-hdd-only-hourly-sample-0.csv.gz");
+
 const SERIES: [Series; 3] = [
     Series {
         meter: "electricity",
@@ -57,7 +62,7 @@ const SERIES: [Series; 3] = [
         subject: "house-illinois",
         site: "Illinois, USA",
         what: "a household in Illinois, kWh per hour",
-        csv_gz: include_bytes!("../../demo-data/il-electricity-cdd-hdd-hourly.csv.gz"),
+        csv_gz: ILLINOIS_CSV_GZ,
     },
     Series {
         meter: "electricity",
@@ -66,7 +71,7 @@ const SERIES: [Series; 3] = [
         subject: "house-uk",
         site: "United Kingdom",
         what: "a household in the UK, kWh per hour",
-        csv_gz: include_bytes!("../../demo-data/uk-electricity-hdd-only-hourly-sample-0.csv.gz"),
+        csv_gz: UK_CSV_GZ,
     },
     Series {
         meter: "water_flow",
@@ -258,7 +263,7 @@ impl UsageNames {
 }
 
 /// `SplitMix64` (Steele, Lea, Flood 2014) of two numbers: the same on every run.
-fn mixed(account: u64, hour: u64) -> u64 {
+pub(super) fn mixed(account: u64, hour: u64) -> u64 {
     let mut z = (account << 40 ^ hour).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -95,14 +95,7 @@ fn ensure_organization(
     name: &str,
     author: &Author,
 ) -> anyhow::Result<OrganizationId> {
-    let store = parts.control.store();
-    let organization = match store.organization_by_name(name) {
-        Ok(found) => found.organization_id(),
-        Err(_) => store
-            .create_organization(Organization::named(name), author)
-            .map_err(said)?
-            .organization_id(),
-    };
+    let organization = super::ensure_named(parts, Organization::named(name), author)?;
     provision(&parts.control, organization, author).map_err(said)?;
     Ok(organization)
 }
