@@ -11,13 +11,14 @@ use crate::terminal::{Unit, progress_bar};
 use anyhow::{Context as _, anyhow, bail};
 use indicatif::ProgressBar;
 use meterd_control::{Author, Issued, Organization};
-use meterd_model::{OrganizationId, Timestamp};
+use meterd_model::Timestamp;
 use meterd_surface_wattwatchers::{
-    KeyLimits, KeySees, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
-    WattwatchersSettings, create_ingest_key, create_key, register_device,
+    KeyLimits, KeyRole, KeySees, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
+    WattwatchersSettings, create_key, register_device,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -80,7 +81,11 @@ pub(super) fn prepare(
     let kept = std::fs::read(file).ok();
     let kept: Option<WattwatchersReady> = kept.and_then(|text| serde_json::from_slice(&text).ok());
     let credentials = parts.control.credentials();
-    let works = |key: &str| credentials.authenticate("wattwatchers", key, author.at).is_ok();
+    let works = |key: &str| {
+        credentials
+            .authenticate("wattwatchers", key, author.at)
+            .is_ok()
+    };
     if let Some(kept) = kept
         && works(&kept.key)
         && works(&kept.ingest_key)
@@ -99,26 +104,34 @@ pub(super) fn prepare(
     }
     register(account, EMPTY, "6M")?;
     register(other, FOREIGN, "6M")?;
-    let keys = Keys {
-        parts,
-        settings,
-        account,
-        author,
+    let issue = |name: &str, role: KeyRole| {
+        let name = name.to_owned();
+        let new = NewKey { name, role };
+        create_key(&parts.control, account, &new, author).map_err(said)
     };
-    let all = &Level::ALL;
-    let disabled = keys.issue("demo, disabled", all, KeySees::All, AMPLE)?;
+    let key = |name: &str, role| Ok::<_, anyhow::Error>(secret(&issue(name, role)?));
+    let all = |levels: &[Level], limits| KeyRole::Api {
+        levels: levels.to_vec(),
+        sees: KeySees::All,
+        limits: NewKeyLimits::Own(limits),
+    };
+    let none = KeyRole::Api {
+        levels: Level::ALL.to_vec(),
+        sees: KeySees::These(BTreeSet::new()),
+        limits: NewKeyLimits::Own(AMPLE),
+    };
+    let disabled = issue("demo, disabled", all(&Level::ALL, AMPLE))?;
     let id = disabled.credential.id;
     credentials.disable(id, author).map_err(said)?;
-    let ingest = create_ingest_key(&parts.control, account, "demo, devices", author);
     let devices = SITES.iter().map(|site| site.serial).chain([EMPTY]);
     let ready = WattwatchersReady {
         base_url: String::new(),
-        key: keys.create("demo", all, KeySees::All, AMPLE)?,
-        read_only_key: keys.create("demo, reading only", &[], KeySees::All, AMPLE)?,
-        limited_key: keys.create("demo, limited", all, KeySees::All, NARROW)?,
+        key: key("demo", all(&Level::ALL, AMPLE))?,
+        read_only_key: key("demo, reading only", all(&[], AMPLE))?,
+        limited_key: key("demo, limited", all(&Level::ALL, NARROW))?,
         disabled_key: secret(&disabled),
-        empty_key: keys.create("demo, no device", all, KeySees::These(Vec::new()), AMPLE)?,
-        ingest_key: secret(&ingest.map_err(said)?),
+        empty_key: key("demo, no device", none)?,
+        ingest_key: key("demo, devices", KeyRole::Ingest)?,
         devices: devices.map(str::to_owned).collect(),
         switch_device: SWITCHED.to_owned(),
         modbus_device: WITH_MODBUS.to_owned(),
@@ -129,48 +142,12 @@ pub(super) fn prepare(
     Ok(ready)
 }
 
-struct Keys<'a> {
-    parts: &'a Parts,
-    settings: &'a WattwatchersSettings,
-    account: OrganizationId,
-    author: &'a Author,
-}
-
-impl Keys<'_> {
-    fn issue(
-        &self,
-        name: &str,
-        levels: &[Level],
-        sees: KeySees,
-        limits: KeyLimits,
-    ) -> anyhow::Result<Issued> {
-        let new = NewKey {
-            name: name.to_owned(),
-            levels: levels.to_vec(),
-            sees,
-            limits: NewKeyLimits::Own(limits),
-        };
-        let control = &self.parts.control;
-        create_key(control, self.settings, self.account, new, self.author).map_err(said)
-    }
-
-    fn create(
-        &self,
-        name: &str,
-        levels: &[Level],
-        sees: KeySees,
-        limits: KeyLimits,
-    ) -> anyhow::Result<String> {
-        Ok(secret(&self.issue(name, levels, sees, limits)?))
-    }
+fn read_serial(text: &str) -> anyhow::Result<Serial> {
+    Serial::parse(text).ok_or_else(|| anyhow!("{text} is no serial number"))
 }
 
 fn secret(issued: &Issued) -> String {
     issued.secret.reveal().to_owned()
-}
-
-fn read_serial(text: &str) -> anyhow::Result<Serial> {
-    Serial::parse(text).ok_or_else(|| anyhow!("{text} is no serial number"))
 }
 
 /// The devices, as the running server knows them.
@@ -327,7 +304,11 @@ impl Fleet {
             for command in commands.into_iter().flatten() {
                 let number = |name| command.get(name).and_then(Value::as_i64);
                 let (Some(n), Some(at)) = (number("n"), number("requestedAt")) else {
-                    bail!("{}: a command of type {}", site.label, text(command, "type"));
+                    bail!(
+                        "{}: a command of type {}",
+                        site.label,
+                        text(command, "type")
+                    );
                 };
                 if at + OBEDIENCE_SECONDS <= now.seconds() {
                     self.post(site, &format!("/commands/{n}/ack"), &json!({}))?;
@@ -361,7 +342,11 @@ fn description(site: &Site) -> Value {
     });
     if site.serial == SWITCHED {
         let switch = |n: u8, label: &str| json!({"id": format!("{SWITCHED}_S{n}"), "label": label});
-        let switches = [switch(1, "Hot water"), switch(2, "Pool pump"), switch(3, "Car")];
+        let switches = [
+            switch(1, "Hot water"),
+            switch(2, "Pool pump"),
+            switch(3, "Car"),
+        ];
         if let Some(members) = description.as_object_mut() {
             members.insert("switches".into(), json!(switches));
         }

@@ -2,6 +2,7 @@
 
 use crate::support::{Client, Home, Server, run};
 use flate2::read::GzDecoder;
+use meterd_model::Timestamp;
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -40,8 +41,8 @@ fn units(text: &str) -> i128 {
     format!("{whole}{fraction:0<20}").parse().unwrap()
 }
 
-/// Number of rows and exact sum of a file of the demo.
-fn of_file(name: &str) -> (u64, i128) {
+/// A file of the demo.
+fn read_file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("demo-data")
         .join(name);
@@ -49,6 +50,12 @@ fn of_file(name: &str) -> (u64, i128) {
     GzDecoder::new(std::fs::File::open(path).unwrap())
         .read_to_string(&mut csv)
         .unwrap();
+    csv
+}
+
+/// Number of rows and exact sum of a file of the demo.
+fn of_file(name: &str) -> (u64, i128) {
+    let csv = read_file(name);
     let values = csv
         .lines()
         .skip(1)
@@ -115,6 +122,9 @@ fn a_first_and_a_second_start() {
     keys_have_their_powers(&server);
     series_are_whole(&server);
     printed_requests_work(&server);
+    device_keys_have_their_powers(&server);
+    devices_measure_what_the_houses_used(&server);
+    devices_go_on_living(&server);
     let client = server.client(text(&ready, "/native/key"));
     let api_rows = count(&client, "api_calls", None);
     assert_eq!(server.stop(), Some(0));
@@ -123,8 +133,13 @@ fn a_first_and_a_second_start() {
     for key in ["admin_key", "key", "read_only_key", "organization"] {
         assert_eq!(again.ready["native"][key], ready["native"][key], "{key}");
     }
+    let mut wattwatchers = ready["wattwatchers"].clone();
+    wattwatchers["base_url"] = format!("{}/wattwatchers", again.base_url).into();
+    assert_eq!(again.ready["wattwatchers"], wattwatchers);
     ready_files_are_right(&home, &again);
     keys_have_their_powers(&again);
+    device_keys_have_their_powers(&again);
+    devices_measure_what_the_houses_used(&again);
     let client = client.at(&again.base_url);
     assert_eq!(count(&client, "electricity", None), 19_417 + 23_508);
     assert_eq!(count(&client, "water_flow", None), 1_268);
@@ -143,7 +158,10 @@ fn a_first_and_a_second_start() {
 
 fn ready_files_are_right(home: &Home, server: &Server) {
     let ready = &server.ready;
-    assert_eq!(names(ready), ["base_url", "m3ter", "native"]);
+    assert_eq!(
+        names(ready),
+        ["base_url", "m3ter", "native", "wattwatchers"]
+    );
     assert_eq!(
         names(&ready["m3ter"]),
         [
@@ -160,6 +178,27 @@ fn ready_files_are_right(home: &Home, server: &Server) {
     assert_eq!(
         text(ready, "/m3ter/base_url"),
         format!("{}/m3ter", server.base_url)
+    );
+    assert_eq!(
+        names(&ready["wattwatchers"]),
+        [
+            "base_url",
+            "devices",
+            "disabled_key",
+            "empty_device",
+            "empty_key",
+            "foreign_device",
+            "ingest_key",
+            "key",
+            "limited_key",
+            "modbus_device",
+            "read_only_key",
+            "switch_device"
+        ]
+    );
+    assert_eq!(
+        text(ready, "/wattwatchers/base_url"),
+        format!("{}/wattwatchers", server.base_url)
     );
     assert_eq!(
         names(&ready["native"]),
@@ -192,7 +231,16 @@ fn keys_have_their_powers(server: &Server) {
     let organizations = organizations["items"].as_array().unwrap();
     let mut names: Vec<_> = organizations.iter().map(|o| text(o, "/name")).collect();
     names.sort_unstable();
-    assert_eq!(names, ["demo", "m3ter-demo", "m3ter-other"]);
+    assert_eq!(
+        names,
+        [
+            "demo",
+            "m3ter-demo",
+            "m3ter-other",
+            "wattwatchers-demo",
+            "wattwatchers-other"
+        ]
+    );
     assert_eq!(
         admin.get("/v1/meters").problem(403),
         "organization_required"
@@ -250,6 +298,95 @@ fn series_are_whole(server: &Server) {
     let asked = json!([{"function": "unique", "field": "subject"}]);
     let values = query(&client, "api_calls", None, &asked);
     assert_eq!(values["unique(subject)"], ACCOUNTS.to_string());
+}
+
+fn device_keys_have_their_powers(server: &Server) {
+    let ready = &server.ready["wattwatchers"];
+    let client = |name: &str| server.client(ready[name].as_str().unwrap());
+    let path = |name: &str| format!("/wattwatchers/devices/{}", ready[name].as_str().unwrap());
+    let label = json!({"label": "House in Sydney"});
+    let key = client("key");
+    for key in [&key, &client("read_only_key")] {
+        let devices = key.get("/wattwatchers/devices").ok();
+        assert_eq!(devices, ready["devices"]);
+    }
+    assert_eq!(devices_of(&client("empty_key")), json!([]));
+    assert_eq!(
+        client("disabled_key").get("/wattwatchers/devices").status,
+        401
+    );
+    assert_eq!(key.get(&path("foreign_device")).status, 403);
+    let switched = key.post(&path("switch_device"), &label).ok();
+    assert_eq!(switched["switches"].as_array().unwrap().len(), 3);
+    let reader = client("read_only_key");
+    assert_eq!(reader.post(&path("switch_device"), &label).status, 403);
+    assert_eq!(key.get(&path("modbus_device")).ok()["model"], "6M+One");
+    assert_eq!(key.get(&path("empty_device")).status, 200);
+    let limited = client("limited_key").get("/wattwatchers/devices");
+    for (name, value) in [("tpslimit", "5"), ("tpdlimit", "20")] {
+        assert_eq!(limited.headers[format!("x-ratelimit-{name}")], value);
+    }
+    let fed = "/wattwatchers/ingest/v1/devices/DD10000000001/commands";
+    assert_eq!(client("ingest_key").get(fed).status, 200);
+    assert_eq!(key.get(fed).status, 403);
+}
+
+fn devices_of(client: &Client) -> Value {
+    client.get("/wattwatchers/devices").ok()
+}
+
+/// The hour before the last one, of which all is there after the first start and the second: as a meter of the native API.
+fn devices_measure_what_the_houses_used(server: &Server) {
+    let admin = server.client(text(&server.ready, "/native/admin_key"));
+    let new = json!({"organization": "wattwatchers-demo", "name": "test", "permissions": ["*"]});
+    let created = admin.post("/v1/credentials", &new).ok();
+    let client = server.client(text(&created, "/secret"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let hour = now.unwrap().as_secs() / 3600 - 2;
+    let csv = read_file("il-electricity-cdd-hdd-hourly.csv.gz");
+    let row = usize::try_from(hour).unwrap() % (104 * 7 * 24);
+    let (_, kwh) = csv.lines().nth(1 + row).unwrap().split_once(',').unwrap();
+    // A record stands at the end of its five minutes.
+    let time = |seconds: u64| {
+        let seconds = i64::try_from(seconds).unwrap();
+        Timestamp::from_seconds(seconds).unwrap().to_string()
+    };
+    let answer = client.post(
+        "/v1/query",
+        &json!({
+            "meter": "wattwatchers_long_energy",
+            "from": time(hour * 3600 + 1), "to": time(hour * 3600 + 3601),
+            "filter": {"subject": ["DD10000000001"]},
+            "aggregations": [{"function": "sum", "field": "eReal"}, {"function": "count"}],
+        }),
+    );
+    let values = answer.ok()["rows"][0]["values"].clone();
+    assert_eq!(values["count"], (12 * 3).to_string());
+    let joules = units(kwh) / 10_i128.pow(14) * 36 / 10;
+    assert_eq!(
+        units(text(&values, "/sum(eReal)")),
+        joules * 10_i128.pow(20)
+    );
+}
+
+/// A switch moves once its device has done so, and records go on coming.
+fn devices_go_on_living(server: &Server) {
+    let ready = &server.ready["wattwatchers"];
+    let key = server.client(ready["key"].as_str().unwrap());
+    let id = ready["switch_device"].as_str().unwrap();
+    let path = format!("/wattwatchers/devices/{id}");
+    let wish = json!({"id": id, "switches": [{"id": format!("{id}_S1"), "state": "closed"}]});
+    let asked = key.post(&path, &wish).ok();
+    assert_eq!(asked["switches"][0]["state"], "open");
+    assert_eq!(asked["switches"][0]["pending"], json!({"state": "closed"}));
+    let heard = asked["comms"]["lastHeardAt"].as_i64().unwrap();
+    crate::support::until("the switch to close", || {
+        let device = key.get(&path).ok();
+        let switch = &device["switches"][0];
+        switch["state"] == "closed"
+            && switch.get("pending").is_none()
+            && device["comms"]["lastHeardAt"].as_i64().unwrap() > heard
+    });
 }
 
 fn printed_requests_work(server: &Server) {

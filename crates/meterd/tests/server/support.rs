@@ -195,10 +195,13 @@ impl Server {
         Self::spawn(command(&["serve", "--config", &file, "--data", &data]))
     }
 
+    /// `meterd demo`, with as much energy as tests need.
     pub(crate) fn demo(home: &Home) -> Self {
         let data = home.data();
         let arguments = ["demo", "--data", &data, "--listen", "127.0.0.1:0"];
-        Self::spawn(command(&arguments))
+        let mut command = command(&arguments);
+        command.args(["--history-days", "2"]);
+        Self::spawn(command)
     }
 
     /// `meterd serve` whose files cannot grow past a size, as on a full disk.

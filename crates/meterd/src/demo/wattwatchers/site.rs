@@ -341,7 +341,6 @@ impl Site {
         let is_weekday = !matches!((day + 4).rem_euclid(7), 0 | 6);
         let between = |from: i64, to: i64| (from * 60..to * 60).contains(&minute);
         let full = match load {
-            Load::Grid | Load::Share(_) => 0,
             Load::Always(watts) => watts,
             Load::Living(watts) if between(17, 23) => watts * 2,
             Load::Living(watts) if between(6, 9) => watts,
@@ -358,7 +357,12 @@ impl Site {
             Load::Vehicle(watts) if between(22, 24) && day_noise > 50 => watts,
             Load::Battery(watts) if between(10, 14) => watts,
             Load::Battery(watts) if between(18, 22) => -watts * 9 / 10,
-            Load::HotWater(_) | Load::Cooling(_) | Load::Vehicle(_) | Load::Battery(_) => 0,
+            Load::Grid
+            | Load::Share(_)
+            | Load::HotWater(_)
+            | Load::Cooling(_)
+            | Load::Vehicle(_)
+            | Load::Battery(_) => 0,
         };
         full * (95 + noise / 10) / 100
     }
@@ -393,9 +397,7 @@ impl Measured {
     fn generated(&self, begin: i64) -> Vec<i64> {
         let circuits = (0..).zip(self.site.circuits);
         let mut joules: Vec<_> = circuits
-            .map(|(channel, circuit)| {
-                self.site.watts(circuit.load, channel, begin) * LONG_SECONDS
-            })
+            .map(|(channel, circuit)| self.site.watts(circuit.load, channel, begin) * LONG_SECONDS)
             .collect();
         let all = joules.iter().sum();
         for (joules, circuit) in joules.iter_mut().zip(self.site.circuits) {
@@ -444,12 +446,12 @@ impl Measured {
         let reactive = self.reactive(&real, stamp);
         let volts = |by: fn(i64) -> i64| {
             let volts = |channel| self.site.volts * 10 + by(self.site.noise(channel, stamp) / 2);
-            self.each(|channel, _| tenths(volts(channel)), &real)
+            each(|channel, _| tenths(volts(channel)), &real)
         };
         let amperes = |hundredths: i64| {
             let volts = self.site.volts;
             let of = |joules: i64| joules.abs() * 10 * hundredths / (volts * LONG_SECONDS);
-            self.each(|_, joules| thousandths(of(joules)), &real)
+            each(|_, joules| thousandths(of(joules)), &real)
         };
         LongRecord {
             timestamp: stamp,
@@ -478,27 +480,25 @@ impl Measured {
             })
             .collect();
         let volts = |channel| self.site.volts * 10 + self.site.noise(channel, stamp) / 4 - 12;
-        let milliamperes =
-            |joules: i64| joules.abs() * 1000 / (self.site.volts * SHORT_SECONDS);
+        let milliamperes = |joules: i64| joules.abs() * 1000 / (self.site.volts * SHORT_SECONDS);
         let hertz = if self.site.volts == 120 { 6000 } else { 5000 };
         ShortRecord {
             timestamp: stamp,
             duration: SHORT_SECONDS,
             frequency: hundredths(hertz + self.site.noise(0, stamp) / 12 - 4),
             reactive: self.reactive(&real, stamp),
-            volts: self.each(|channel, _| tenths(volts(channel)), &real),
-            amperes: self.each(|_, joules| thousandths(milliamperes(joules)), &real),
+            volts: each(|channel, _| tenths(volts(channel)), &real),
+            amperes: each(|_, joules| thousandths(milliamperes(joules)), &real),
             real,
         }
     }
 
     fn reactive(&self, real: &[i64], stamp: i64) -> Vec<i64> {
         let part = |channel, joules: i64| joules * (self.site.noise(channel, stamp) / 5 - 4) / 100;
-        (0..).zip(real).map(|(channel, joules)| part(channel, *joules)).collect()
-    }
-
-    fn each(&self, value: impl Fn(u64, i64) -> f64, real: &[i64]) -> Vec<f64> {
-        (0..).zip(real).map(|(channel, joules)| value(channel, *joules)).collect()
+        (0..)
+            .zip(real)
+            .map(|(channel, joules)| part(channel, *joules))
+            .collect()
     }
 
     /// Registers that rise by day and night, and faster from eight to six.
@@ -511,7 +511,11 @@ impl Measured {
         // A kilowatt is 0.01 kWh in 36 seconds.
         let imported = local / 36 + busy * 4 / 36;
         let reactive = imported / 5;
-        let watts = if (8 * HOUR_SECONDS..18 * HOUR_SECONDS).contains(&second) { 5000 } else { 1000 };
+        let watts = if (8 * HOUR_SECONDS..18 * HOUR_SECONDS).contains(&second) {
+            5000
+        } else {
+            1000
+        };
         ModbusRecord {
             timestamp: stamp,
             model: "PMC-220",
@@ -543,6 +547,14 @@ fn read_hours(csv_gz: &[u8]) -> anyhow::Result<Vec<i64>> {
         Ok(i64::try_from((scaled + one / 2).div_euclid(one))?)
     })
     .collect()
+}
+
+/// A value for each channel, of its number and joules.
+fn each(value: impl Fn(u64, i64) -> f64, joules: &[i64]) -> Vec<f64> {
+    let channels = (0..).zip(joules);
+    channels
+        .map(|(channel, joules)| value(channel, *joules))
+        .collect()
 }
 
 fn tenths(count: i64) -> f64 {
@@ -585,14 +597,14 @@ mod tests {
         let measured = Measured::of(&SITES[2]).unwrap();
         for stamp in (0..DAY_SECONDS).step_by(300) {
             let joules = measured.joules(1_700_000_100 + stamp);
-            assert_eq!(joules[0], joules[1..].iter().sum());
+            assert_eq!(joules[0], joules[1..].iter().sum::<i64>());
         }
     }
 
     #[test]
     fn registers_never_fall() {
         let measured = Measured::of(&SITES[3]).unwrap();
-        let read = |step| measured.modbus(1_700_000_100 + step * 300).kWh_Imp;
+        let read = |step: i64| measured.modbus(1_700_000_100 + step * 300).kWh_Imp;
         assert!((0..1000).all(|step| read(step) <= read(step + 1)));
     }
 }
