@@ -2,6 +2,7 @@
 
 use super::Ready;
 use super::data::{ACCOUNTS, Loaded};
+use crate::server::now;
 use crate::terminal::grouped;
 use meterd_engine::{Aggregation, Cancel, Engine, Filter, Function, GroupKey, Number, Query};
 use meterd_model::{Decimal, FieldName, OrganizationId, Subject, Timestamp, Window, Zone};
@@ -86,8 +87,9 @@ pub(super) fn show(
     println!("  {dim}key            {}{end}", native.key);
     println!("  {dim}read-only key  {}{end}", native.read_only_key);
     println!("  {dim}admin key      {}{end}", native.admin_key);
+    println!("  {dim}wattwatchers   {}{end}", ready.wattwatchers.key);
     println!("  {dim}documentation  {}/docs{end}", ready.base_url);
-    println!("\n  {bold}Three requests worth trying{end}\n");
+    println!("\n  {bold}Four requests worth trying{end}\n");
     for (title, command) in requests(ready) {
         println!("  {accent}{title}{end}\n{command}\n");
     }
@@ -139,7 +141,17 @@ fn picture(series: &Loaded, engine: &Engine, organization: OrganizationId) -> Op
     Some(bars.collect())
 }
 
-fn requests(ready: &Ready) -> [(String, String); 3] {
+fn week_of_device(ready: &Ready) -> String {
+    let wattwatchers = &ready.wattwatchers;
+    let device = wattwatchers.devices.first().map_or("", String::as_str);
+    let from = now().saturating_sub(7 * DAY).seconds();
+    format!(
+        "    curl -s '{}/long-energy/{device}?fromTs={from}&granularity=day&timezone=America/Chicago&convert%5Benergy%5D=kWh' \\\n      -H 'Authorization: Bearer {}'",
+        wattwatchers.base_url, wattwatchers.key
+    )
+}
+
+fn requests(ready: &Ready) -> [(String, String); 4] {
     let url = &ready.native.base_url;
     let key = &ready.native.key;
     let post = |path: &str, body: &str| {
@@ -175,6 +187,11 @@ fn requests(ready: &Ready) -> [(String, String); 3] {
                 r#"{"measurements":[{"id":"my-first","meter":"api_calls","subject":"acct_01",
         "time":"2026-11-01T12:00:00Z","values":{"requests":12,"bytes":345.25},"attributes":{"region":"eu"}}]}"#,
             ),
+        ),
+        (
+            "What did the house in Illinois use each day of the last week, in kWh by circuit?"
+                .to_owned(),
+            week_of_device(ready),
         ),
     ]
 }
