@@ -33,6 +33,8 @@ enum Task {
     Footprint,
     /// Run m3ter's own Python SDK against a built server (needs Python 3)
     M3ter,
+    /// Open the example page of the Wattwatchers API in headless Chromium, where there is one
+    Browser,
     /// Open the demo's segments with `DuckDB` and pandas (needs Python 3)
     Parquet,
     /// Try the engine's crash points, a million unless told otherwise
@@ -71,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Task::Openapi => openapi(),
         Task::Footprint => footprint(),
         Task::M3ter => m3ter(),
+        Task::Browser => browser(),
         Task::Parquet => parquet(),
         Task::Crash(options) => crash::run(&options),
         Task::Peers(options) => peers::run(given_or_built(options.meterd.as_deref())?, &options),
@@ -174,6 +177,17 @@ fn parquet() -> anyhow::Result<()> {
         .status()?;
     if !status.success() {
         bail!("the segments are not what the API says");
+    }
+    Ok(())
+}
+
+fn browser() -> anyhow::Result<()> {
+    let status = Command::new("bash")
+        .arg(root().join("compat/browser"))
+        .env("METERD_BIN", build(true)?)
+        .status()?;
+    if !status.success() {
+        bail!("the example page does not show what it should");
     }
     Ok(())
 }
