@@ -25,7 +25,7 @@ use std::sync::{Arc, mpsc};
 /// The demo's organization.
 const ORGANIZATION: &str = "demo";
 /// Few, so that what is loaded does not stay in memory.
-const SEAL_ROWS: u64 = 50_000;
+const SEAL_ROWS: u64 = 20_000;
 const READ_ONLY: [&str; 3] = ["measurements:read", "meters:read", "events:read"];
 
 /// What the ready file says. Members are stable: added, never renamed.

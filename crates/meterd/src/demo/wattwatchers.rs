@@ -32,7 +32,8 @@ const WITH_MODBUS: &str = "DD10000000004";
 /// Registered, and never heard of again.
 const EMPTY: &str = "DD10000000010";
 const FOREIGN: &str = "DD20000000001";
-const RECORDS_PER_REQUEST: usize = 2_000;
+/// Few, so that the server reads them where it serves connections: the allocator keeps what each further thread needed.
+const RECORDS_PER_REQUEST: usize = 60;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// How far back Short Energy begins.
 const SHORT_PAST_SECONDS: i64 = 2 * 60 * 60;

@@ -106,7 +106,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Europe/London",
         hours_ahead: 0,
         volts: 240,
-        days: 35,
+        days: 14,
         circuits: &[
             circuit("Oven", 9, Load::Share(15)),
             circuit("Hot water", 6, Load::Share(20)),
@@ -126,7 +126,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Australia/Sydney",
         hours_ahead: 10,
         volts: 230,
-        days: 35,
+        days: 14,
         circuits: &[
             circuit("Grid", 1, Load::Grid),
             circuit("Solar", 5, Load::Solar(5000)),
@@ -146,7 +146,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Australia/Adelaide",
         hours_ahead: 9,
         volts: 230,
-        days: 14,
+        days: 8,
         circuits: &[
             circuit("Supply, phase A", 1, Load::Work(4000)),
             circuit("Supply, phase B", 1, Load::Work(3500)),
@@ -166,7 +166,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Australia/Perth",
         hours_ahead: 8,
         volts: 230,
-        days: 14,
+        days: 8,
         circuits: &[
             circuit("Grid", 1, Load::Grid),
             circuit("Solar", 5, Load::Solar(6600)),
@@ -186,7 +186,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Pacific/Auckland",
         hours_ahead: 12,
         volts: 230,
-        days: 14,
+        days: 8,
         circuits: &[
             circuit("Phase A", 1, Load::Always(21_000)),
             circuit("Phase B", 1, Load::Always(19_500)),
@@ -203,7 +203,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Australia/Brisbane",
         hours_ahead: 10,
         volts: 230,
-        days: 14,
+        days: 8,
         circuits: &[
             circuit("Grid", 1, Load::Grid),
             circuit("Solar", 5, Load::Solar(9000)),
@@ -223,7 +223,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "Europe/Berlin",
         hours_ahead: 1,
         volts: 230,
-        days: 14,
+        days: 8,
         circuits: &[
             circuit("Grid", 1, Load::Grid),
             circuit("Balcony panels", 5, Load::Solar(800)),
@@ -243,7 +243,7 @@ pub(super) static SITES: [Site; 9] = [
         timezone: "America/New_York",
         hours_ahead: -5,
         volts: 120,
-        days: 14,
+        days: 8,
         circuits: &[
             circuit("Grid", 1, Load::Grid),
             circuit("Shop floor", 2, Load::Work(2600)),
