@@ -229,6 +229,33 @@ pub fn canonical_block(block: IpNet) -> IpNet {
         .map_or(block, IpNet::V4)
 }
 
+/// What the API keys of a surface look like.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRules {
+    pub surface: &'static str,
+    pub secret: fn(Environment) -> SecretForm,
+    /// Whether a key may hold it.
+    pub is_permission: fn(&str) -> bool,
+    /// The second half of a sentence that says what a permission must be.
+    pub permission_rule: &'static str,
+}
+
+impl KeyRules {
+    /// A key without permissions, limits or expiry, to be filled in.
+    pub fn api_key(
+        &self,
+        organization: Option<OrganizationId>,
+        environment: Environment,
+        name: impl Into<String>,
+    ) -> NewCredential {
+        let form = (self.secret)(environment);
+        NewCredential {
+            environment,
+            ..NewCredential::api_key(organization, self.surface, name, form)
+        }
+    }
+}
+
 /// A credential with its secret, which nobody can read again.
 #[derive(Clone, Debug)]
 pub struct Issued {

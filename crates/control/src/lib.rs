@@ -30,9 +30,9 @@ mod tests;
 pub use author::{Actor, ActorError, Author};
 pub use credential::{
     ADDRESSES_MAX, CLIENT_ID_BYTES_MAX, CREDENTIAL_NAME_MAX, Credential, CredentialChange,
-    CredentialKind, CredentialState, Credentials, Environment, Issued, LIMITS_MAX, NewCredential,
-    NewKind, NewSecret, OVERLAP_MAX, PERMISSION_BYTES_MAX, PERMISSIONS_MAX, SECRETS_MAX,
-    canonical_block,
+    CredentialKind, CredentialState, Credentials, Environment, Issued, KeyRules, LIMITS_MAX,
+    NewCredential, NewKind, NewSecret, OVERLAP_MAX, PERMISSION_BYTES_MAX, PERMISSIONS_MAX,
+    SECRETS_MAX, canonical_block,
 };
 pub use cursor::{Cursor, CursorError};
 pub use database::OpenError;
@@ -51,12 +51,12 @@ pub use limit::{
 };
 pub use meter::{Meter, RETENTION_DAYS_MAX};
 pub use organization::{DISPLAY_NAME_MAX, ORGANIZATION_NAME_MAX, Organization};
-pub use resource::{Admission, Reference, Resource, Use, refers, used_by};
+pub use resource::{Admission, Reference, Resource, Use, refers, refers_by, used_by};
 pub use secret::{IMPORTED_SECRET_CHARS_MIN, SECRET_BYTES_MAX, Secret, SecretAlphabet, SecretForm};
 pub use signature::Signer;
 pub use store::{
-    CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX as DOCUMENT_KEYS_MAX, List, Order, PAGE_MAX, Page,
-    SERVER, Store, Writes,
+    CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX as DOCUMENT_KEYS_MAX, List, NumberedPage, Order,
+    PAGE_MAX, Page, SERVER, Store, Writes,
 };
 pub use token::{IssuedToken, TOKEN_BYTES_MAX, Tokens};
 

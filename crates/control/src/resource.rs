@@ -94,32 +94,54 @@ fn label<R: Resource>(stored: &Stored<R>) -> String {
     label
 }
 
-/// An id of another resource in a document.
+/// A member of a document that names another resource.
 #[derive(Clone, Debug)]
 pub struct Reference {
     pointer: String,
-    id: String,
+    value: String,
     resource: meterd_fault::Resource,
-    exists: fn(&Store, OrganizationId, Uuid) -> Result<bool, Fault>,
+    /// The unique key that the value is of; none for an id.
+    key: Option<&'static str>,
+    exists: fn(&Store, OrganizationId, &Reference) -> Result<bool, Fault>,
 }
 
 /// The member at `pointer` is the id of a `D`.
 pub fn refers<D: Document>(pointer: impl Into<String>, id: impl Into<String>) -> Reference {
     Reference {
         pointer: pointer.into(),
-        id: id.into(),
+        value: id.into(),
         resource: D::RESOURCE,
-        exists: |store, organization, id| Ok(store.find::<D>(organization, id)?.is_some()),
+        key: None,
+        // What is no UUID does not exist.
+        exists: |store, organization, reference| match Uuid::try_parse(&reference.value) {
+            Ok(id) => Ok(store.find::<D>(organization, id)?.is_some()),
+            Err(_) => Ok(false),
+        },
+    }
+}
+
+/// The member at `pointer` is the value that a `D` has under a unique key.
+pub fn refers_by<D: Document>(
+    key: &'static str,
+    pointer: impl Into<String>,
+    value: impl Into<String>,
+) -> Reference {
+    Reference {
+        pointer: pointer.into(),
+        value: value.into(),
+        resource: D::RESOURCE,
+        key: Some(key),
+        exists: |store, organization, reference| {
+            let key = reference.key.unwrap_or_default();
+            let found = store.find_by_key::<D>(organization, key, &reference.value)?;
+            Ok(found.is_some())
+        },
     }
 }
 
 impl Reference {
-    /// What is no UUID does not exist.
     fn is_met(&self, store: &Store, organization: OrganizationId) -> Result<bool, Fault> {
-        match Uuid::try_parse(&self.id) {
-            Ok(id) => (self.exists)(store, organization, id),
-            Err(_) => Ok(false),
-        }
+        (self.exists)(store, organization, self)
     }
 }
 
@@ -182,7 +204,7 @@ fn check<R: Resource>(
             let rule = Rule::UnknownReference {
                 resource: reference.resource,
             };
-            problems.push(Problem::body(reference.pointer, rule).with_value(&reference.id));
+            problems.push(Problem::body(reference.pointer, rule).with_value(&reference.value));
         }
     }
     if !problems.is_empty() {

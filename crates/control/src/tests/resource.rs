@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Admission, Changed, EventFilter, NewEvent, Reference, Resource as _, Stored, Use, refers,
-    used_by,
+    refers_by, used_by,
 };
 use meterd_fault::{Kind, Location, Rule};
 use serde_json::json;
@@ -51,7 +51,10 @@ impl Document for Sensor {
 
 impl crate::Resource for Sensor {
     fn references(&self) -> Vec<Reference> {
-        vec![refers::<Site>("/siteId", &self.site_id)]
+        match self.site_id.strip_prefix("code:") {
+            Some(code) => vec![refers_by::<Site>("code", "/siteCode", code)],
+            None => vec![refers::<Site>("/siteId", &self.site_id)],
+        }
     }
 
     fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
@@ -116,6 +119,17 @@ fn what_is_referred_to_exists_and_stays() {
             }
         );
     }
+    let by_code = |code: &str| Sensor {
+        site_id: format!("code:{code}"),
+        count: 0,
+    };
+    let fault = create(home, by_code("cellar")).unwrap_err();
+    let Kind::Invalid { problems } = *fault.kind else {
+        panic!("{fault:?}");
+    };
+    assert_eq!(problems[0].location, Location::Body("/siteCode".into()));
+    assert_eq!(problems[0].value.as_deref(), Some("cellar"));
+    create(home, by_code("roof")).unwrap();
     let held = create(home, sensor(place.id, 1)).unwrap();
     let delete = |id| {
         store.write(&author(), |writes| {
