@@ -351,6 +351,19 @@ impl Parsed {
     }
 }
 
+/// A [`Parsed`] body, whatever its media type is said to be.
+#[derive(Debug)]
+pub struct AnyJson(pub Parsed);
+
+impl<S: Sync> FromRequest<S> for AnyJson {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let body = RawBody::from_request(request, state).await?;
+        Ok(Self(Parsed::of(&body.bytes)?))
+    }
+}
+
 /// A JSON body, or the same members as `application/x-www-form-urlencoded`.
 #[derive(Debug)]
 pub struct JsonOrForm(pub Parsed);

@@ -68,6 +68,8 @@ pub struct Form {
     pub refuses_unknown: bool,
     /// Repeated parameters of a query are one list, as if joined by commas, rather than refused.
     pub joins_repeats: bool,
+    /// Parameters of a query without a value are as if they were not there.
+    pub drops_empty: bool,
 }
 
 impl Form {
@@ -75,11 +77,13 @@ impl Form {
     pub const STRICT: Self = Self {
         refuses_unknown: true,
         joins_repeats: false,
+        drops_empty: false,
     };
     /// As services take it whose clients send more than they document.
     pub const LENIENT: Self = Self {
         refuses_unknown: false,
         joins_repeats: true,
+        drops_empty: false,
     };
 }
 
@@ -143,6 +147,9 @@ impl<'p> Fields<'p> {
                 ));
                 continue;
             };
+            if value.is_empty() && form.drops_empty {
+                continue;
+            }
             match members.iter_mut().find(|(known, _)| *known == name) {
                 None => members.push((name, Json::String(value))),
                 Some((_, Json::String(list))) if form.joins_repeats => {
@@ -193,6 +200,37 @@ impl<'p> Fields<'p> {
     pub fn peek(&self, name: &str) -> Option<&Json> {
         let (_, value) = self.members.iter().find(|(key, _)| key == name)?;
         (*value != Json::Null).then_some(value)
+    }
+
+    /// Whether the member is there, if only as `null`.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.members.iter().any(|(key, _)| key == name)
+    }
+
+    /// Whether the member says nothing: absent, `null` or a text of blanks.
+    pub fn is_blank(&self, name: &str) -> bool {
+        let found = self.members.iter().find(|(key, _)| key == name);
+        match found {
+            None | Some((_, Json::Null)) => true,
+            Some((_, Json::String(text))) => text.trim().is_empty(),
+            Some(_) => false,
+        }
+    }
+
+    /// Lets a member go by another name too. Given under both, it must be the same.
+    pub fn alias(&mut self, name: &'static str, alias: &'static str) {
+        let Some(at) = self.members.iter().position(|(key, _)| key == alias) else {
+            return;
+        };
+        let (_, value) = self.members.remove(at);
+        match self.members.iter().find(|(key, _)| key == name) {
+            None => self.members.push((name.to_owned(), value)),
+            Some((_, known)) if *known == value => {}
+            Some(_) => {
+                let other = alias.into();
+                self.refuse(name, Rule::ExcludedBy { other });
+            }
+        }
     }
 
     /// The raw member, or a problem that it is missing.
@@ -337,7 +375,7 @@ impl<'p> Fields<'p> {
         self.as_integer(name, value, min, max)
     }
 
-    fn as_integer(&mut self, name: &'static str, value: Json, min: i64, max: i64) -> Option<i64> {
+    fn as_integer(&mut self, name: &str, value: Json, min: i64, max: i64) -> Option<i64> {
         let text: Box<str> = match value {
             Json::Number(text) => text,
             Json::String(text) if self.is_query() => text.into(),
@@ -383,6 +421,30 @@ impl<'p> Fields<'p> {
                 None
             }
         }
+    }
+
+    /// An array of integers, each within inclusive bounds.
+    pub fn integers(
+        &mut self,
+        name: &'static str,
+        items_max: usize,
+        min: i64,
+        max: i64,
+    ) -> Option<Vec<i64>> {
+        let items = self.array(name, items_max)?;
+        let Location::Body(pointer) = self.location(name) else {
+            return None;
+        };
+        let mut within = Fields {
+            source: Source::Body(pointer),
+            members: Vec::new(),
+            known: Vec::new(),
+            problems: self.problems,
+        };
+        let items = items.into_iter().enumerate();
+        let read =
+            items.filter_map(|(index, item)| within.as_integer(&index.to_string(), item, min, max));
+        Some(read.collect())
     }
 
     pub fn timestamp(&mut self, name: &'static str) -> Option<Timestamp> {
@@ -765,7 +827,8 @@ pub fn parse_uuid(text: &str) -> Option<Uuid> {
 /// Longest address: 64 before the `@` and 255 after it (RFC 5321, 4.5.3.1).
 const EMAIL_BYTES_MAX: usize = 320;
 
-fn is_email(text: &str) -> bool {
+/// Whether a text has the form of an e-mail address, see [`Fields::email`].
+pub fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
     };
@@ -885,6 +948,54 @@ mod tests {
             .map(|p| (p.location.dotted(), p.rule.code()))
             .collect();
         assert_eq!(found, [("many".to_owned(), "count")]);
+    }
+
+    #[test]
+    fn members_go_by_two_names() {
+        let read = |json: &str| {
+            let mut problems = Problems::default();
+            let json = crate::json::parse(json.as_bytes(), "", &mut problems).unwrap();
+            let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
+            fields.alias("email", "mail");
+            let (given, blank) = (fields.is_given("email"), fields.is_blank("email"));
+            let email = fields.string("email");
+            let codes = problems.into_vec().into_iter().map(|p| p.rule.code());
+            (given, blank, email, codes.collect::<Vec<_>>())
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(read("{}"), (false, true, None, vec![]));
+        assert_eq!(read(r#"{"mail":"a"}"#), (true, false, text("a"), vec![]));
+        assert_eq!(read(r#"{"mail":null}"#), (true, true, None, vec![]));
+        assert_eq!(read(r#"{"email":" "}"#), (true, true, text(" "), vec![]));
+        let same = r#"{"email":"a","mail":"a"}"#;
+        assert_eq!(read(same), (true, false, text("a"), vec![]));
+        let other = r#"{"email":"a","mail":"b"}"#;
+        assert_eq!(read(other), (true, false, text("a"), vec!["excluded_by"]));
+    }
+
+    #[test]
+    fn parameters_without_a_value_can_be_left_out() {
+        let form = Form {
+            drops_empty: true,
+            ..Form::STRICT
+        };
+        let mut problems = Problems::default();
+        let mut fields = Fields::of_query("page=&size=&size=5&flag", form, &mut problems);
+        assert_eq!(fields.integer("page", 1, 9), None);
+        assert_eq!(fields.integer("size", 1, 9), Some(5));
+        fields.finish();
+        assert!(problems.is_empty());
+    }
+
+    #[test]
+    fn integers_of_an_array_are_told_by_their_place() {
+        let mut problems = Problems::default();
+        let json = crate::json::parse(br#"{"ids":[1,"2",0]}"#, "", &mut problems).unwrap();
+        let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
+        assert_eq!(fields.integers("ids", 3, 1, 9), Some(vec![1]));
+        let places = problems.into_vec().into_iter();
+        let places: Vec<_> = places.map(|p| p.location.dotted()).collect();
+        assert_eq!(places, ["ids[1]", "ids[2]"]);
     }
 
     #[test]

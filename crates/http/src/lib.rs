@@ -29,7 +29,7 @@ mod surface;
 pub use self::core::{
     CancelOnDrop, Core, EXPORTS_MAX, Slot, blocking, queries_max, query_fault, submit_fault,
 };
-pub use body::{Body, Checked, JsonOrForm, Parsed, Query, RawBody};
+pub use body::{AnyJson, Body, Checked, JsonOrForm, Parsed, Query, RawBody};
 pub use context::{AdminPermit, Caller, Context, HomePermit, Params, Permission, Permit};
 pub use cors::Cors;
 pub use dialect::{Asked, Dialect, Rendered};
