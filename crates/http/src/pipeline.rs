@@ -262,6 +262,7 @@ impl Pipeline {
         progress: &mut Progress<'s>,
     ) -> Result<Response, Fault> {
         self.check_head(parts)?;
+        find_route(surface, arrival, parts, progress);
         let _slot = self.take_slot(surface)?;
         if let Some(cors) = surface.cors()
             && parts.method == Method::OPTIONS
@@ -455,29 +456,43 @@ impl Drop for Slot {
     }
 }
 
-/// One check of the surface's order, the limits apart.
-fn check<'s>(
-    step: Step,
+/// What would handle the request, which tells the limits that count it wherever their step stands in the order. Whether
+/// anything does is for the steps of route and method to tell the caller.
+fn find_route<'s>(
     surface: &'s dyn Surface,
     arrival: &Arrival<'_>,
     parts: &Parts,
     progress: &mut Progress<'s>,
+) {
+    let query = parts.uri.query().unwrap_or("");
+    let path = surface.route_path(arrival.path, query);
+    if let Some((route, params)) = surface.routes().find(&path) {
+        progress.target = route.target(&parts.method);
+        progress.route = Some(route);
+        progress.params = params;
+    }
+}
+
+/// One check of the surface's order, the limits apart.
+fn check(
+    step: Step,
+    surface: &dyn Surface,
+    arrival: &Arrival<'_>,
+    parts: &Parts,
+    progress: &mut Progress<'_>,
 ) -> Result<(), Fault> {
     match step {
         Step::Route => {
-            let (route, params) = surface
-                .routes()
-                .find(arrival.path)
-                .ok_or(Kind::UnknownRoute)?;
-            progress.route = Some(route);
-            progress.params = params;
+            progress.route.ok_or(Kind::UnknownRoute)?;
         }
         Step::Method => {
             let route = progress.route.ok_or(Kind::UnknownRoute)?;
-            let target = route.target(&parts.method);
-            progress.target = Some(target.ok_or_else(|| Kind::MethodNotAllowed {
-                allowed: route.allowed(),
-            })?);
+            if progress.target.is_none() {
+                return Err(Kind::MethodNotAllowed {
+                    allowed: route.allowed(),
+                }
+                .into());
+            }
         }
         Step::Authenticate => {
             let public = progress

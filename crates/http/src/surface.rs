@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use meterd_control::{Decision, LimitPolicy};
 use meterd_fault::Fault;
 use meterd_model::Timestamp;
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// The checks before a handler. A surface lists them in the order its original makes them.
@@ -48,6 +49,12 @@ pub trait Surface: std::fmt::Debug + Send + Sync + 'static {
     fn order(&self) -> &'static [Step];
 
     fn routes(&self) -> &Routes;
+
+    /// The path that routes are looked up by, for surfaces whose original names what it addresses in the query too.
+    fn route_path<'p>(&self, path: &'p str, query: &str) -> Cow<'p, str> {
+        let _ = query;
+        Cow::Borrowed(path)
+    }
 
     /// Finds the credentials where the surface's original wants them, and checks them.
     fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault>;
