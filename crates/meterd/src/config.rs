@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use meterd_engine::{Durability, Settings};
 use meterd_fault::LimitScope;
+use meterd_surface_fsm_navigator::FsmNavigatorSettings;
 use meterd_surface_m3ter::M3terSettings;
 use meterd_surface_wattwatchers::WattwatchersSettings;
 use serde::{Deserialize, Deserializer};
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) retention: RetentionConfig,
     /// Limits on the native surface, beside those of each key.
     pub(crate) limit: Vec<LimitConfig>,
+    pub(crate) fsm_navigator: FsmNavigatorSettings,
     pub(crate) m3ter: M3terSettings,
     pub(crate) wattwatchers: WattwatchersSettings,
     pub(crate) log: LogConfig,
@@ -240,6 +242,7 @@ impl Default for Config {
             bounds: BoundsConfig::default(),
             retention: RetentionConfig::default(),
             limit: Vec::new(),
+            fsm_navigator: FsmNavigatorSettings::default(),
             m3ter: M3terSettings::default(),
             wattwatchers: WattwatchersSettings::default(),
             log: LogConfig::default(),
@@ -282,6 +285,9 @@ impl Config {
                 // A name is what the count is kept under, so that two of them would count into one.
                 anyhow::bail!("limit: the name {:?} stands there twice", limit.name);
             }
+        }
+        if let Some(problem) = self.fsm_navigator.problem() {
+            anyhow::bail!("fsm_navigator.{problem}");
         }
         if let Some(problem) = self.m3ter.problem() {
             anyhow::bail!("m3ter.{problem}");

@@ -12,6 +12,7 @@ use meterd_http::listen::{ConnectionBounds, Listener};
 use meterd_http::metrics::HttpMetrics;
 use meterd_http::{Bounds, Core, Mount, Pipeline, Surface, TrustedProxies};
 use meterd_model::Timestamp;
+use meterd_surface_fsm_navigator::FsmNavigatorSurface;
 use meterd_surface_m3ter::M3terSurface;
 use meterd_surface_native::{App, NativeSurface, long_work_threads};
 use meterd_surface_wattwatchers::WattwatchersSurface;
@@ -58,7 +59,9 @@ pub(crate) fn ensure_restored(data: &Path) -> anyhow::Result<()> {
 /// With the kinds of resource of all surfaces: what is not listed would be stored and never seen.
 pub(crate) fn control_settings() -> meterd_control::Settings {
     meterd_control::Settings {
-        documents: meterd_surface_m3ter::documents().and(meterd_surface_wattwatchers::documents()),
+        documents: meterd_surface_m3ter::documents()
+            .and(meterd_surface_wattwatchers::documents())
+            .and(meterd_surface_fsm_navigator::documents()),
         ..meterd_control::Settings::default()
     }
 }
@@ -291,6 +294,8 @@ fn build_pipeline(
     let mut registry = Registry::with_prefix("meterd");
     let metrics = HttpMetrics::register(&mut registry);
     let (control, engine) = (Arc::clone(&core.control), Arc::clone(&core.engine));
+    let fsm_navigator =
+        meterd_surface_fsm_navigator::App::new(core.clone(), config.fsm_navigator.clone());
     let app = App::new(core);
     let system = SystemSurface::new(SystemState {
         engine,
@@ -301,6 +306,10 @@ fn build_pipeline(
         Mount {
             prefix: "/v1",
             surface: Arc::new(NativeSurface::new(app, config.policies())) as Arc<dyn Surface>,
+        },
+        Mount {
+            prefix: "/fsm-navigator",
+            surface: Arc::new(FsmNavigatorSurface::new(fsm_navigator)),
         },
         Mount {
             prefix: "/m3ter",

@@ -1,5 +1,31 @@
-//! The FSM Navigator surface: FSM Navigator's REST API for field service.
+//! The FSM Navigator surface: customers, jobs, assets with meters, inventory and technicians of a field service company.
 
+mod access;
+mod address;
+mod app;
+mod asset;
+mod asset_type;
+mod company;
+mod customer;
 mod dialect;
+mod envelope;
+mod job;
+mod location;
+mod page;
+mod provision;
+mod record;
+mod routes;
+mod settings;
+mod status;
+mod surface;
+mod technician;
+mod wire;
 
+pub use access::{KEYS, SCOPES};
+pub use app::App;
 pub use dialect::FsmNavigatorDialect;
+pub use provision::{
+    Applied, DataSet, NewTechnician, apply_asset_type, apply_plan, apply_technician,
+};
+pub use settings::{FsmNavigatorLimits, FsmNavigatorSettings};
+pub use surface::{FsmNavigatorSurface, documents};

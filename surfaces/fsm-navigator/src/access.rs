@@ -1,0 +1,117 @@
+//! Who calls: scopes as types, and the data set that a key works on.
+
+use crate::app::App;
+use crate::company::space_of;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use meterd_control::{Author, Environment, KeyRules, SecretForm};
+use meterd_fault::{Fault, Kind};
+use meterd_http::{Context, Failure};
+use meterd_model::OrganizationId;
+use std::marker::PhantomData;
+
+/// What this surface is called, in credentials, logs and metrics.
+pub(crate) const SURFACE: &str = "fsm-navigator";
+
+/// What the keys of this surface look like. A scope that nobody knows grants nothing and is no error (2.2).
+pub const KEYS: KeyRules = KeyRules {
+    surface: SURFACE,
+    secret: |environment| match environment {
+        Environment::Live => SecretForm::FSM_LIVE,
+        Environment::Test => SecretForm::FSM_TEST,
+    },
+    is_permission: is_scope,
+    permission_rule: "must be a scope such as jobs:read",
+};
+
+/// A scope's name as a type, so that it can stand in a handler's signature.
+pub(crate) trait Scope: Send + 'static {
+    const NAME: &'static str;
+    /// Another scope that grants the same.
+    const IMPLIED_BY: Option<&'static str> = None;
+}
+
+macro_rules! scopes {
+    ($($name:ident = $text:literal $(, implied by $other:literal)?;)+) => {$(
+        #[derive(Debug)]
+        pub(crate) struct $name;
+
+        impl Scope for $name {
+            const NAME: &'static str = $text;
+            $(const IMPLIED_BY: Option<&'static str> = Some($other);)?
+        }
+    )+
+
+        /// The thirteen that are known (2.2).
+        pub const SCOPES: &[&str] = &[$($text),+];
+    };
+}
+
+scopes! {
+    JobsRead = "jobs:read";
+    JobsWrite = "jobs:write";
+    CustomersRead = "customers:read";
+    CustomersWrite = "customers:write";
+    AssetsRead = "assets:read";
+    AssetsWrite = "assets:write";
+    AssetsTransfer = "assets:transfer";
+    AssetsMeter = "assets:meter";
+    AssetsService = "assets:service";
+    InventoryRead = "inventory:read", implied by "inventory:write";
+    InventoryWrite = "inventory:write";
+    InventoryTransfer = "inventory:transfer";
+    TechniciansRead = "technicians:read";
+}
+
+/// Proof that the caller holds a scope.
+#[derive(Debug)]
+pub(crate) struct Access<S> {
+    /// The data set that the key works on.
+    pub(crate) space: OrganizationId,
+    pub(crate) context: Context,
+    author: Author,
+    scope: PhantomData<S>,
+}
+
+impl<S> Access<S> {
+    /// The caller as author of a change.
+    pub(crate) fn author(&self) -> Author {
+        self.author
+    }
+}
+
+impl<S: Scope> FromRequestParts<App> for Access<S> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        let context = Context::from_request_parts(parts, app).await?;
+        let caller = context.caller.as_ref().ok_or(Kind::CredentialsMissing)?;
+        let credential = &caller.credential;
+        if !S::IMPLIED_BY.is_some_and(|other| credential.holds(other)) {
+            credential.permits(S::NAME)?;
+        }
+        Ok(Self {
+            space: space(&context)?,
+            author: Author::new(credential.actor(), context.now),
+            context,
+            scope: PhantomData,
+        })
+    }
+}
+
+/// The data set that the caller's key works on.
+pub(crate) fn space(context: &Context) -> Result<OrganizationId, Fault> {
+    let caller = context.caller.as_ref().ok_or(Kind::CredentialsMissing)?;
+    let company = caller
+        .credential
+        .organization
+        .ok_or(Kind::OrganizationRequired)?;
+    Ok(space_of(company, caller.credential.environment))
+}
+
+fn is_scope(text: &str) -> bool {
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    text.split_once(':')
+        .is_some_and(|(resource, action)| is_word(resource) && is_word(action))
+}

@@ -1,0 +1,163 @@
+//! Pages by number, and what lists are narrowed by (3.4, 3.5).
+
+use meterd_control::{Document, List, NumberedPage, Store, Stored};
+use meterd_fault::Fault;
+use meterd_http::fields::{Fields, Form};
+use meterd_model::{OrganizationId, Timestamp};
+use serde::Serialize;
+
+/// Query strings: what is unknown or empty is as if it were not there.
+pub(crate) const QUERY: Form = Form {
+    refuses_unknown: false,
+    joins_repeats: true,
+    drops_empty: true,
+};
+
+const PER_PAGE_DEFAULT: i64 = 50;
+/// More than that is not refused: so many come.
+const PER_PAGE_MAX: i64 = 100;
+/// Past any page that there is.
+const NUMBER_MAX: i64 = 1_000_000_000;
+
+/// Which page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageAsked {
+    page: usize,
+    per_page: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Pagination {
+    page: usize,
+    per_page: usize,
+    total: usize,
+    total_pages: usize,
+}
+
+impl PageAsked {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
+        let page = fields.integer("page", 1, NUMBER_MAX).unwrap_or(1);
+        let per_page = fields.integer("per_page", 1, NUMBER_MAX);
+        let per_page = per_page.unwrap_or(PER_PAGE_DEFAULT).min(PER_PAGE_MAX);
+        Self {
+            page: usize::try_from(page).unwrap_or(1),
+            per_page: usize::try_from(per_page).unwrap_or(1),
+        }
+    }
+
+    pub(crate) fn of(self, total: usize) -> Pagination {
+        Pagination {
+            page: self.page,
+            per_page: self.per_page,
+            total,
+            total_pages: total.div_ceil(self.per_page),
+        }
+    }
+
+    fn skip(self) -> usize {
+        (self.page - 1).saturating_mul(self.per_page)
+    }
+}
+
+/// What a list is narrowed by; all must hold.
+pub(crate) struct Filters<D> {
+    equal: Vec<(&'static str, String)>,
+    tests: Vec<Box<dyn Fn(&Stored<D>) -> bool>>,
+}
+
+impl<D: Document> Filters<D> {
+    /// What every list can be narrowed by.
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
+        let after = fields.iso_time("created_after");
+        let before = fields.iso_time("created_before");
+        let mut filters = Self::none();
+        filters.when(after, |after, stored| whole(stored.created_at) > *after);
+        filters.when(before, |before, stored| whole(stored.created_at) < *before);
+        filters
+    }
+
+    pub(crate) fn none() -> Self {
+        Self {
+            equal: Vec::new(),
+            tests: Vec::new(),
+        }
+    }
+
+    /// The value stands under an index key; without a value nothing is asked.
+    pub(crate) fn equal(&mut self, index: &'static str, value: Option<impl ToString>) {
+        let value = value.map(|value| value.to_string());
+        self.equal.extend(value.map(|value| (index, value)));
+    }
+
+    /// The test holds for the value; without a value nothing is asked. It may not use the store.
+    pub(crate) fn when<V: 'static>(
+        &mut self,
+        value: Option<V>,
+        test: impl Fn(&V, &Stored<D>) -> bool + 'static,
+    ) {
+        if let Some(value) = value {
+            self.tests
+                .push(Box::new(move |stored| test(&value, stored)));
+        }
+    }
+
+    /// The page, the newest first.
+    pub(crate) fn page(
+        &self,
+        store: &Store,
+        space: OrganizationId,
+        page: PageAsked,
+    ) -> Result<NumberedPage<D>, Fault> {
+        let equal: Vec<_> = (self.equal.iter())
+            .map(|(index, value)| (*index, value.as_str()))
+            .collect();
+        let list = List {
+            filters: &equal,
+            skip: page.skip(),
+            limit: page.per_page,
+            ..List::default()
+        };
+        store.numbered_where(space, &list, |stored| {
+            self.tests.iter().all(|test| test(stored))
+        })
+    }
+}
+
+/// `search`, to be looked for in texts.
+#[derive(Debug)]
+pub(crate) struct Search {
+    lower: String,
+    digits: String,
+}
+
+impl Search {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let text = fields.string("search")?;
+        let text = text.trim();
+        (!text.is_empty()).then(|| Self {
+            lower: text.to_lowercase(),
+            digits: digits(text),
+        })
+    }
+
+    /// Whether the text has it as a part, in any case.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        text.to_lowercase().contains(&self.lower)
+    }
+
+    /// Whether the phone number has its digits as a part; what has letters is no number.
+    pub(crate) fn is_in_phone(&self, phone: &str) -> bool {
+        !self.digits.is_empty()
+            && !self.lower.chars().any(char::is_alphabetic)
+            && digits(phone).contains(&self.digits)
+    }
+}
+
+fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// A time as it is shown, without its fraction.
+fn whole(time: Timestamp) -> Timestamp {
+    Timestamp::from_seconds(time.seconds()).unwrap_or(time)
+}

@@ -1,0 +1,199 @@
+//! The server that the tests run against, with two companies and keys to both of their data sets.
+
+use meterd_control::{Environment, Issued, NewCredential};
+use meterd_http::{Core, Mount, Surface};
+use meterd_model::OrganizationId;
+use meterd_surface_fsm_navigator::{
+    App, DataSet, FsmNavigatorLimits, FsmNavigatorSettings, FsmNavigatorSurface, KEYS, SCOPES,
+    documents,
+};
+use meterd_testkit::client::{Answer, request};
+use meterd_testkit::{create_organization, system};
+use serde_json::Value;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// What a test may set before the start.
+pub(crate) struct Options {
+    /// Without limits, unless a test is about them.
+    pub(crate) settings: FsmNavigatorSettings,
+    pub(crate) general: meterd_testkit::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            settings: FsmNavigatorSettings {
+                limits: FsmNavigatorLimits {
+                    enabled: false,
+                    ..FsmNavigatorLimits::default()
+                },
+                ..FsmNavigatorSettings::default()
+            },
+            general: meterd_testkit::Options {
+                documents: documents(),
+                ..meterd_testkit::Options::default()
+            },
+        }
+    }
+}
+
+/// A running server with the companies `acme` and `rival`. What it is asked without further words is asked with acme's
+/// live key, which has all scopes.
+pub(crate) struct Server {
+    running: meterd_testkit::Server,
+    pub(crate) acme: OrganizationId,
+    pub(crate) rival: OrganizationId,
+    pub(crate) key: String,
+    pub(crate) test_key: String,
+    pub(crate) rival_key: String,
+}
+
+impl Deref for Server {
+    type Target = meterd_testkit::Server;
+
+    fn deref(&self) -> &meterd_testkit::Server {
+        &self.running
+    }
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    pub(crate) fn start_with(options: Options) -> Self {
+        let settings = options.settings;
+        let running = meterd_testkit::Server::start(options.general, |parts| {
+            let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
+            let app = App::new(core, settings);
+            let surface = Arc::new(FsmNavigatorSurface::new(app)) as Arc<dyn Surface>;
+            // The pipeline wants something that answers below no prefix, too.
+            ["/fsm-navigator", ""]
+                .map(|prefix| Mount {
+                    prefix,
+                    surface: Arc::clone(&surface),
+                })
+                .into()
+        });
+        let acme = create_organization(&running.control, "acme");
+        let rival = create_organization(&running.control, "rival");
+        let key = |company, environment| {
+            let issued = issue(&running, company, environment, SCOPES, |_| {});
+            issued.secret.reveal().to_owned()
+        };
+        Self {
+            acme,
+            rival,
+            key: key(acme, Environment::Live),
+            test_key: key(acme, Environment::Test),
+            rival_key: key(rival, Environment::Live),
+            running,
+        }
+    }
+
+    /// A live key of acme with these scopes, otherwise as `shape` makes it.
+    pub(crate) fn issue(&self, scopes: &[&str], shape: impl FnOnce(&mut NewCredential)) -> Issued {
+        issue(&self.running, self.acme, Environment::Live, scopes, shape)
+    }
+
+    /// The secret of a live key of acme with these scopes.
+    pub(crate) fn key_with(&self, scopes: &[&str]) -> String {
+        self.issue(scopes, |_| {}).secret.reveal().to_owned()
+    }
+
+    /// Acme's live data.
+    pub(crate) fn live(&self) -> DataSet {
+        DataSet {
+            company: self.acme,
+            environment: Environment::Live,
+        }
+    }
+
+    /// Asks with this key; `path` is below `/api/v1`.
+    pub(crate) fn ask_as(
+        &self,
+        key: &str,
+        method: &'static str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let request = request(method, format!("/fsm-navigator/api/v1{path}"));
+        let request = request.header("X-API-Key", key);
+        match body {
+            Some(body) => self.send(&request.json(body.to_string())),
+            None => self.send(&request),
+        }
+    }
+
+    pub(crate) fn ask(&self, method: &'static str, path: &str, body: Option<&Value>) -> Answer {
+        self.ask_as(&self.key, method, path, body)
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.ask("GET", path, None).expect(200)
+    }
+
+    /// Makes something and returns it.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        self.ask("POST", path, Some(body)).expect(201)["data"].take()
+    }
+
+    #[track_caller]
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Value {
+        self.ask("PUT", path, Some(body)).expect(200)["data"].take()
+    }
+
+    #[track_caller]
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Value {
+        self.ask("PATCH", path, Some(body)).expect(200)["data"].take()
+    }
+
+    /// What a request with acme's live key is told that must be refused, see [`refused`].
+    #[track_caller]
+    pub(crate) fn refused(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: &Value,
+    ) -> (u16, String, String) {
+        let body = (!body.is_null()).then_some(body);
+        refused(&self.ask(method, path, body))
+    }
+}
+
+/// Status, code and message of a refusal, whose body and headers have the form of all refusals.
+#[track_caller]
+pub(crate) fn refused(answer: &Answer) -> (u16, String, String) {
+    let body = answer.json();
+    let members = if answer.status == 429 { 4 } else { 3 };
+    assert_eq!(body.as_object().unwrap().len(), members, "{body}");
+    assert_eq!(body["success"], false, "{body}");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json; charset=utf-8")
+    );
+    assert_eq!(answer.header("x-request-id").map(str::len), Some(12));
+    let text = |member: &str| body[member].as_str().unwrap().to_owned();
+    (answer.status, text("error"), text("message"))
+}
+
+/// [`refused`] as it is to be compared with.
+pub(crate) fn refusal(status: u16, code: &str, message: &str) -> (u16, String, String) {
+    (status, code.to_owned(), message.to_owned())
+}
+
+fn issue(
+    server: &meterd_testkit::Server,
+    company: OrganizationId,
+    environment: Environment,
+    scopes: &[&str],
+    shape: impl FnOnce(&mut NewCredential),
+) -> Issued {
+    let new = KEYS.api_key(Some(company), environment, "test");
+    let mut new = new.with_permissions(scopes.iter().copied());
+    shape(&mut new);
+    server.control.credentials().create(new, &system()).unwrap()
+}
