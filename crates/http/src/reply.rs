@@ -24,12 +24,12 @@ impl<T: Serialize> Reply<T> {
         }
     }
 
-    /// 201 with the new resource's address.
-    pub fn created(body: T, location: String) -> Self {
+    /// 201 with the new resource's address, where the surface tells it.
+    pub fn created(body: T, location: impl Into<Option<String>>) -> Self {
         Self {
             status: StatusCode::CREATED,
             body,
-            location: Some(location),
+            location: location.into(),
         }
     }
 }
