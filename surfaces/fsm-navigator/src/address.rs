@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// What all paths begin with.
-pub(crate) const BASE: &str = "/api/v1";
+const BASE: &str = "/api/v1";
 
 /// How the query names what is below a resource.
 struct Addressing {

@@ -9,7 +9,7 @@ use crate::record::{At, Editable, Found, Listed, Look, Record, Shown, View};
 use crate::wire::{NAME_MAX, optional, required, text};
 use axum::extract::State;
 use axum::http::Uri;
-use meterd_control::{Document, List, Order, PAGE_MAX, Resource, Stored};
+use meterd_control::{Document, Resource, Stored};
 use meterd_fault::{Fault, Format, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, is_email};
@@ -183,31 +183,17 @@ pub(crate) async fn retrieve_customer(
     Ok(Reply::ok(One::of(&access.context, Customer::ONE, view)))
 }
 
-/// The first is the primary one. At most a page of the store; the list of locations has all.
+/// The first is the primary one.
 fn locations_of(look: &Look<'_>, customer: u64) -> Result<Vec<<Location as Shown>::View>, Fault> {
-    let list = List {
-        filters: &[("customer_id", &customer.to_string())],
-        order: Order::OldestFirst,
-        limit: PAGE_MAX,
-        ..List::default()
-    };
-    let page = look.store.list::<Location>(look.space, &list)?;
-    let views = page.items.iter().map(|stored| Location::view(stored, look));
+    let all = look.every::<Location>(&[("customer_id", &customer.to_string())])?;
+    let views = all.iter().map(|stored| Location::view(stored, look));
     views.collect()
 }
 
 /// The customers that have a location.
 fn located(look: &Look<'_>) -> Result<HashSet<u64>, Fault> {
-    let mut found = HashSet::new();
-    let mut list = List::default();
-    loop {
-        let page = look.store.list::<Location>(look.space, &list)?;
-        found.extend(page.items.iter().map(|l| l.document.customer_id));
-        match page.next {
-            Some(next) => list.cursor = Some(next),
-            None => return Ok(found),
-        }
-    }
+    let all = look.every::<Location>(&[])?;
+    Ok(all.iter().map(|l| l.document.customer_id).collect())
 }
 
 /// An e-mail address, of a domain that is not blocked.

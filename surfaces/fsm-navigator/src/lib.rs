@@ -9,6 +9,7 @@ mod company;
 mod customer;
 mod dialect;
 mod envelope;
+mod inventory;
 mod job;
 mod location;
 mod page;
@@ -17,6 +18,7 @@ mod record;
 mod routes;
 mod settings;
 mod status;
+mod stock;
 mod surface;
 mod technician;
 mod wire;
@@ -25,7 +27,8 @@ pub use access::{KEYS, SCOPES};
 pub use app::App;
 pub use dialect::FsmNavigatorDialect;
 pub use provision::{
-    Applied, DataSet, NewTechnician, apply_asset_type, apply_plan, apply_technician,
+    Applied, DataSet, NewTechnician, apply_asset_type, apply_plan, apply_stock_location,
+    apply_technician,
 };
 pub use settings::{FsmNavigatorLimits, FsmNavigatorSettings};
 pub use surface::{FsmNavigatorSurface, documents};

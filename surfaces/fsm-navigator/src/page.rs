@@ -54,6 +54,11 @@ impl PageAsked {
         }
     }
 
+    /// The page of what is in memory already.
+    pub(crate) fn cut<T>(self, all: impl Iterator<Item = T>) -> Vec<T> {
+        all.skip(self.skip()).take(self.per_page).collect()
+    }
+
     fn skip(self) -> usize {
         (self.page - 1).saturating_mul(self.per_page)
     }

@@ -1,9 +1,10 @@
-//! What the original's dashboard does: plans, technicians and types of assets. Each is told by its name, and doing it
+//! What the original's dashboard does: plans, technicians, types of assets, places of stock. Each is told by its name, and doing it
 //! twice changes nothing.
 
 use crate::asset_type::AssetType;
 use crate::company::{Company, ONLY, space_of};
 use crate::record::{Record, create_numbered, replace_changed};
+use crate::stock::StockLocation;
 use crate::technician::{Availability, Technician, TechnicianStatus};
 use crate::wire::Word;
 use meterd_control::{Author, Control, Environment};
@@ -119,6 +120,21 @@ pub fn apply_asset_type(
     };
     let name = asset_type.asset_type_name.clone();
     apply(control, set, ("asset_type_name", &name), asset_type, author)
+}
+
+/// Returns the id of the place that stock is kept at.
+pub fn apply_stock_location(
+    control: &Control,
+    set: DataSet,
+    name: &str,
+    author: &Author,
+) -> Result<(u64, Applied), Fault> {
+    let location = StockLocation {
+        location_id: 0,
+        location_name: nonblank("name", name.to_owned())?,
+    };
+    let name = location.location_name.clone();
+    apply(control, set, ("location_name", &name), location, author)
 }
 
 /// Makes the record, or what is there under the unique key equal to it.

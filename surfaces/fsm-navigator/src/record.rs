@@ -1,7 +1,6 @@
 //! What all resources have in common: integer ids, and create, retrieve, list and change (3, 4).
 
 use crate::access::{Access, Scope, space};
-use crate::address::BASE;
 use crate::app::App;
 use crate::envelope::{Many, One};
 use crate::page::{Filters, PageAsked, QUERY};
@@ -10,7 +9,7 @@ use crate::wire::Moment;
 use axum::extract::{FromRequestParts, State};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use meterd_control::{Reference, Resource, Store, Stored, Writes, refers_by};
+use meterd_control::{List, Order, Reference, Resource, Store, Stored, Writes, refers_by};
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
@@ -31,6 +30,16 @@ pub(crate) trait Record: Resource + PartialEq {
     fn number(&self) -> u64;
 
     fn set_number(&mut self, number: u64);
+
+    /// What happens in the same transaction as a change.
+    fn follow(
+        writes: &mut Writes<'_>,
+        before: Option<&Stored<Self>>,
+        after: &Stored<Self>,
+    ) -> Result<(), Fault> {
+        let (_, _, _) = (writes, before, after);
+        Ok(())
+    }
 
     /// The unique key that every record has.
     fn id_key(&self) -> (&'static str, String) {
@@ -130,6 +139,41 @@ impl Look<'_> {
     pub(crate) fn find<R: Record>(&self, number: u64) -> Result<Option<Arc<Stored<R>>>, Fault> {
         self.store
             .find_by_key::<R>(self.space, R::ID, &number.to_string())
+    }
+
+    /// What a member of a body names, which must be there.
+    pub(crate) fn named<R: Record>(
+        &self,
+        member: &str,
+        number: u64,
+    ) -> Result<Arc<Stored<R>>, Fault> {
+        self.find::<R>(number)?.ok_or_else(|| {
+            let rule = Rule::UnknownReference {
+                resource: R::RESOURCE,
+            };
+            Fault::invalid(Problem::body(format!("/{member}"), rule))
+        })
+    }
+
+    /// All that carry these values under index keys, the oldest first.
+    pub(crate) fn every<R: Record>(
+        &self,
+        filters: &[(&str, &str)],
+    ) -> Result<Vec<Arc<Stored<R>>>, Fault> {
+        let mut list = List {
+            filters,
+            order: Order::OldestFirst,
+            ..List::default()
+        };
+        let mut all = Vec::new();
+        loop {
+            let page = self.store.list::<R>(self.space, &list)?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => list.cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// [`Self::find`] of something that need not be named.
@@ -250,7 +294,7 @@ async fn create_one<R: Editable>(
     body: Parsed,
 ) -> Result<Reply<One<R::View>>, Failure> {
     let (space, author) = (access.space, access.author());
-    let (view, number) = app
+    let view = app
         .blocking(move |app| {
             let stored = app.control.store().write(&author, |writes| {
                 let at = At {
@@ -266,18 +310,83 @@ async fn create_one<R: Editable>(
                 let document = body.read(Form::LENIENT, |fields| R::read(fields, &at))?;
                 create_numbered(writes, space, document)
             })?;
-            let view = R::view_alone(&stored, &app.look(space))?;
-            Ok((view, stored.document.number()))
+            R::view_alone(&stored, &app.look(space))
         })
         .await?;
-    let location = location::<R>(&access.context, number);
-    let one = One::of(&access.context, R::ONE, view);
-    Ok(Reply::created(one, location))
+    Ok(Reply::created(One::of(&access.context, R::ONE, view), None))
 }
 
-/// Where a new record is found.
-pub(crate) fn location<R: Shown>(context: &Context, number: u64) -> String {
-    format!("{}{BASE}/{}s?id={number}", context.prefix, R::ONE)
+/// Changes what the body names; the rest stays.
+pub(crate) async fn change<R: Editable>(
+    State(app): State<App>,
+    access: Access<R::Write>,
+    Found(found): Found<R>,
+    params: Params,
+    AnyJson(body): AnyJson,
+) -> Result<Reply<One<R::View>>, Failure> {
+    change_one(&app, &access, found, params, move |at| {
+        body.read(Form::LENIENT, |fields| R::read(fields, at))
+    })
+    .await
+}
+
+/// A record of which `PUT` leaves nothing but what no body says.
+pub(crate) trait Replaceable: Editable {
+    /// Takes over what no body says.
+    fn keep(&mut self, before: &Self);
+}
+
+/// Replaces a record: what the body leaves out is as in a new one.
+pub(crate) async fn replace<R: Replaceable>(
+    State(app): State<App>,
+    access: Access<R::Write>,
+    Found(found): Found<R>,
+    params: Params,
+    AnyJson(body): AnyJson,
+) -> Result<Reply<One<R::View>>, Failure> {
+    change_one(&app, &access, found, params, move |at: &At<'_, R>| {
+        let new = At {
+            before: None,
+            ..*at
+        };
+        let mut document = body.read(Form::LENIENT, |fields| R::read(fields, &new))?;
+        if let Some(before) = at.before {
+            document.keep(before);
+        }
+        Ok(document)
+    })
+    .await
+}
+
+/// The body is read where nobody else can change what it changes.
+async fn change_one<R: Editable>(
+    app: &App,
+    access: &Access<R::Write>,
+    found: Arc<Stored<R>>,
+    params: Params,
+    read: impl FnOnce(&At<'_, R>) -> Result<R, Fault> + Send + 'static,
+) -> Result<Reply<One<R::View>>, Failure> {
+    let (space, author) = (access.space, access.author());
+    let view = app
+        .blocking(move |app| {
+            let stored = app.control.store().write(&author, |writes| {
+                let current = writes.get::<R>(space, found.id)?;
+                let document = read(&At {
+                    look: Look {
+                        store: writes.store(),
+                        space,
+                    },
+                    settings: &app.settings,
+                    now: author.at,
+                    params: &params,
+                    before: Some(&current.document),
+                })?;
+                replace_changed(writes, &current, document)
+            })?;
+            R::view_alone(&stored, &app.look(space))
+        })
+        .await?;
+    Ok(Reply::ok(One::of(&access.context, R::ONE, view)))
 }
 
 /// Stores a new record under the next number of its kind.
@@ -287,39 +396,9 @@ pub(crate) fn create_numbered<R: Record>(
     mut document: R,
 ) -> Result<Arc<Stored<R>>, Fault> {
     document.set_number(writes.next_number(space, R::KIND)?);
-    writes.create_checked(space, document)
-}
-
-/// Changes what the body names; the rest stays. The body is read where nobody else can change what it changes.
-pub(crate) async fn change<R: Editable>(
-    State(app): State<App>,
-    access: Access<R::Write>,
-    Found(found): Found<R>,
-    params: Params,
-    AnyJson(body): AnyJson,
-) -> Result<Reply<One<R::View>>, Failure> {
-    let (space, author) = (access.space, access.author());
-    let view = app
-        .blocking(move |app| {
-            let stored = app.control.store().write(&author, |writes| {
-                let current = writes.get::<R>(space, found.id)?;
-                let at = At {
-                    look: Look {
-                        store: writes.store(),
-                        space,
-                    },
-                    settings: &app.settings,
-                    now: author.at,
-                    params: &params,
-                    before: Some(&current.document),
-                };
-                let document = body.read(Form::LENIENT, |fields| R::read(fields, &at))?;
-                replace_changed(writes, &current, document)
-            })?;
-            R::view_alone(&stored, &app.look(space))
-        })
-        .await?;
-    Ok(Reply::ok(One::of(&access.context, R::ONE, view)))
+    let created = writes.create_checked(space, document)?;
+    R::follow(writes, None, &created)?;
+    Ok(created)
 }
 
 /// Replaces a record, unless nothing of it changes.
@@ -331,7 +410,9 @@ pub(crate) fn replace_changed<R: Record>(
     if current.document == document {
         return Ok(Arc::clone(current));
     }
-    writes.replace_checked(current.organization, current.id, None, document)
+    let after = writes.replace_checked(current.organization, current.id, None, document)?;
+    R::follow(writes, Some(current), &after)?;
+    Ok(after)
 }
 
 /// A change without an id: whoever may make it hears what is missing (3.1).

@@ -1,18 +1,17 @@
 //! Every route of the surface, by resource. Paths are those of the second style of addressing, see `address`.
 
-use crate::access::{
-    AssetsMeter, AssetsRead, AssetsService, AssetsTransfer, AssetsWrite, InventoryRead,
-    InventoryTransfer, InventoryWrite,
-};
+use crate::access::{AssetsMeter, AssetsRead, AssetsService, AssetsTransfer, AssetsWrite};
 use crate::app::App;
 use crate::customer::{Customer, retrieve_customer};
+use crate::inventory::{Item, list_low_stock};
 use crate::job::Job;
 use crate::location::{Location, list_locations};
 use crate::record::{
-    change, create, create_below, list, not_built, retrieve, without_id, without_id_below,
+    change, create, create_below, list, not_built, replace, retrieve, without_id, without_id_below,
 };
 use crate::settings::{LIST, READ};
 use crate::status::change_status;
+use crate::stock::{StockLocation, adjust_stock, list_stock, list_transactions, transfer_stock};
 use crate::technician::Technician;
 use meterd_http::Routes;
 use meterd_http::route::{RouteTable, get, patch, post, put};
@@ -117,47 +116,41 @@ fn inventory(table: RouteTable<App>) -> RouteTable<App> {
         .route(
             "/api/v1/inventory",
             [
-                get(not_built::<InventoryRead>).class(LIST),
-                post(not_built::<InventoryWrite>),
-                put(not_built::<InventoryWrite>),
-                patch(not_built::<InventoryWrite>),
+                get(list::<Item>).class(LIST),
+                post(create::<Item>),
+                put(without_id::<Item>),
+                patch(without_id::<Item>),
             ],
         )
         .route(
             "/api/v1/inventory/{id}",
             [
-                get(not_built::<InventoryRead>).class(READ),
-                put(not_built::<InventoryWrite>),
-                patch(not_built::<InventoryWrite>),
+                get(retrieve::<Item>).class(READ),
+                put(replace::<Item>),
+                patch(change::<Item>),
             ],
         )
         .route(
             "/api/v1/inventory/{id}/stock",
-            [get(not_built::<InventoryRead>).class(LIST)],
+            [get(list_stock).class(LIST)],
         )
         .route(
             "/api/v1/inventory/{id}/transactions",
-            [get(not_built::<InventoryRead>).class(LIST)],
+            [get(list_transactions).class(LIST)],
         )
-        .route(
-            "/api/v1/inventory/{id}/adjust",
-            [post(not_built::<InventoryWrite>)],
-        )
-        .route(
-            "/api/v1/inventory?sub=transfer",
-            [post(not_built::<InventoryTransfer>)],
-        )
+        .route("/api/v1/inventory/{id}/adjust", [post(adjust_stock)])
+        .route("/api/v1/inventory?sub=transfer", [post(transfer_stock)])
         .route(
             "/api/v1/inventory?sub=low-stock",
-            [get(not_built::<InventoryRead>).class(LIST)],
+            [get(list_low_stock).class(LIST)],
         )
         .route(
             "/api/v1/inventory?sub=locations",
-            [get(not_built::<InventoryRead>).class(LIST)],
+            [get(list::<StockLocation>).class(LIST)],
         )
         .route(
             "/api/v1/inventory?sub=locations/{location_id}",
-            [get(not_built::<InventoryRead>).class(LIST)],
+            [get(retrieve::<StockLocation>).class(LIST)],
         )
 }
 

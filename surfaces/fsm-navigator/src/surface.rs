@@ -9,10 +9,12 @@ use crate::company::{Company, has_api};
 use crate::customer::Customer;
 use crate::dialect::FsmNavigatorDialect;
 use crate::envelope::request_id;
+use crate::inventory::Item;
 use crate::job::Job;
 use crate::location::Location;
 use crate::routes::routes;
 use crate::settings::DAILY;
+use crate::stock::{StockLocation, Transaction};
 use crate::technician::Technician;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -54,9 +56,12 @@ pub fn documents() -> Documents {
         .with::<AssetType>()
         .with::<Company>()
         .with::<Customer>()
+        .with::<Item>()
         .with::<Job>()
         .with::<Location>()
+        .with::<StockLocation>()
         .with::<Technician>()
+        .with::<Transaction>()
 }
 
 impl Surface for FsmNavigatorSurface {

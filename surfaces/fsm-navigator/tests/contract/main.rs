@@ -1,7 +1,6 @@
 //! The FSM Navigator surface over HTTP: the real pipeline, control plane and engine in process, and a client on a socket.
 //!
-//! `access`, `addresses`, `envelopes` and `limits` are about what all operations have in common; the others about one
-//! resource each.
+//! `access`, `limits` and `statuses` are about what many operations have in common; the others about one resource each.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -10,5 +9,9 @@
 
 mod access;
 mod customers;
+mod inventory;
+mod jobs;
+mod limits;
 mod server;
+mod statuses;
 mod world;
