@@ -229,15 +229,16 @@ pub fn canonical_block(block: IpNet) -> IpNet {
         .map_or(block, IpNet::V4)
 }
 
-/// What the API keys of a surface look like.
+/// What API keys of a surface may be, for whoever makes or changes them.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRules {
     pub surface: &'static str,
-    pub secret: fn(Environment) -> SecretForm,
-    /// Whether a key may hold it.
+    /// Whether a key may hold the permission.
     pub is_permission: fn(&str) -> bool,
-    /// The second half of a sentence that says what a permission must be.
-    pub permission_rule: &'static str,
+    /// What a permission that no key may hold breaks.
+    pub permission_rule: fn() -> Rule,
+    /// The surface's limits that a key may have with another number.
+    pub limits: fn() -> Vec<LimitPolicy>,
 }
 
 impl KeyRules {
@@ -248,11 +249,38 @@ impl KeyRules {
         environment: Environment,
         name: impl Into<String>,
     ) -> NewCredential {
-        let form = (self.secret)(environment);
+        let form = SecretForm::of_key(self.surface, environment);
         NewCredential {
             environment,
             ..NewCredential::api_key(organization, self.surface, name, form)
         }
+    }
+
+    /// Every rule that a new key breaks; `now` is when it would be made.
+    pub fn check(&self, key: &NewCredential, now: Timestamp) -> Result<(), Fault> {
+        let mut problems = key.problems(now);
+        let unknown = self.permission_problems(&key.permissions);
+        // What is no permission at all is named once.
+        problems.retain(|problem| unknown.iter().all(|own| own.location != problem.location));
+        problems.extend(unknown);
+        refuse(problems)
+    }
+
+    /// The permissions that no key of the surface may hold.
+    pub fn permission_problems(&self, permissions: &[String]) -> Vec<Problem> {
+        let given = permissions.iter().take(PERMISSIONS_MAX).enumerate();
+        let unknown = given.filter(|(_, permission)| !(self.is_permission)(permission));
+        let problems = unknown.map(|(index, permission)| {
+            let place = format!("/permissions/{index}");
+            Problem::body(place, (self.permission_rule)()).with_value(permission)
+        });
+        problems.collect()
+    }
+
+    /// The surface's limit of this name with another number.
+    pub fn limit(&self, name: &str, limit: u64) -> Option<LimitPolicy> {
+        let known = (self.limits)().into_iter().find(|known| known.name == name);
+        known.map(|known| LimitPolicy { limit, ..known })
     }
 }
 
@@ -747,13 +775,9 @@ impl Credential {
         {
             return SecretForm::WATTWATCHERS_INGEST;
         }
-        match (self.kind, self.surface.as_str(), self.environment) {
-            (CredentialKind::OauthClient, ..) => SecretForm::OAUTH_CLIENT_SECRET,
-            (CredentialKind::ApiKey, "wattwatchers", _) => SecretForm::WATTWATCHERS,
-            (CredentialKind::ApiKey, "fsm-navigator", Environment::Live) => SecretForm::FSM_LIVE,
-            (CredentialKind::ApiKey, "fsm-navigator", Environment::Test) => SecretForm::FSM_TEST,
-            (CredentialKind::ApiKey, "meter-web", _) => SecretForm::METER_WEB,
-            (CredentialKind::ApiKey, ..) => SecretForm::NATIVE,
+        match self.kind {
+            CredentialKind::OauthClient => SecretForm::OAUTH_CLIENT_SECRET,
+            CredentialKind::ApiKey => SecretForm::of_key(&self.surface, self.environment),
         }
     }
 

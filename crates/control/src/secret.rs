@@ -3,6 +3,7 @@
 //! A plain hash is enough because the secrets are random and long; there is nothing to guess from. Given secrets
 //! (imports) must be as hard to guess, see [`Secret::import`].
 
+use crate::credential::Environment;
 use meterd_fault::{Fault, Problem, Rule};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -52,6 +53,17 @@ impl SecretForm {
     pub const METER_WEB: Self = Self::new("sk_live_", SecretAlphabet::Base62, 32);
     pub const OAUTH_CLIENT_ID: Self = Self::new("", SecretAlphabet::LowerAlphanumeric, 20);
     pub const OAUTH_CLIENT_SECRET: Self = Self::new("", SecretAlphabet::Base62, 43);
+
+    /// How the API keys of a surface look.
+    pub fn of_key(surface: &str, environment: Environment) -> Self {
+        match (surface, environment) {
+            ("wattwatchers", _) => Self::WATTWATCHERS,
+            ("fsm-navigator", Environment::Live) => Self::FSM_LIVE,
+            ("fsm-navigator", Environment::Test) => Self::FSM_TEST,
+            ("meter-web", _) => Self::METER_WEB,
+            _ => Self::NATIVE,
+        }
+    }
 
     pub const fn new(prefix: &'static str, alphabet: SecretAlphabet, length: usize) -> Self {
         Self {

@@ -2,21 +2,21 @@
 
 use crate::cli::ApplyOptions;
 use crate::config::Config;
-use crate::key::{parse_blocks, said};
+use crate::key::{own_limits, parse_blocks, said};
 use crate::server::{Parts, now};
 use crate::wattwatchers::{CheckedWattwatchers, WantedWattwatchers};
 use anyhow::Context as _;
 use meterd_control::{
-    Actor, Author, Control, List, Meter, NewCredential, Organization, SecretForm, Stored,
+    Actor, Author, Control, Environment, List, Meter, NewCredential, Organization, Stored,
 };
 use meterd_model::{MeterId, OrganizationId, Timestamp};
+use meterd_surface_fsm_navigator::{DataSet, SetUp};
 use meterd_surface_m3ter::{
     Applied, NewUser, apply_service_user, apply_user, create_service_user, has_policy, provision,
 };
-use meterd_surface_native::check_key;
 use meterd_surface_native::{MeterUse, check_meter_change};
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,8 +38,37 @@ struct WantedOrganization {
     meter: Vec<serde_json::Value>,
     #[serde(default)]
     key: Vec<WantedKey>,
+    fsm_navigator: Option<WantedFsmNavigator>,
     m3ter: Option<WantedM3ter>,
     wattwatchers: Option<WantedWattwatchers>,
+}
+
+/// What a company of FSM Navigator sets up in its dashboard.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedFsmNavigator {
+    plan: Option<String>,
+    #[serde(default)]
+    key: Vec<WantedFsmKey>,
+    #[serde(default)]
+    live: SetUp,
+    #[serde(default)]
+    test: SetUp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedFsmKey {
+    /// Tells the keys of a data set apart here.
+    name: String,
+    #[serde(default)]
+    environment: Environment,
+    scopes: Vec<String>,
+    #[serde(default)]
+    addresses: Vec<String>,
+    /// Numbers in place of those of the limits of these names.
+    #[serde(default)]
+    limits: BTreeMap<String, u64>,
 }
 
 /// What the m3ter API works with and cannot make itself.
@@ -120,6 +149,7 @@ struct Checked {
     meters: Vec<Meter>,
     /// Still without their organization, which may not exist yet.
     keys: Vec<NewCredential>,
+    fsm_navigator: Option<WantedFsmNavigator>,
     m3ter: Option<WantedM3ter>,
     wattwatchers: Option<CheckedWattwatchers>,
 }
@@ -152,7 +182,7 @@ impl Checked {
         if let Some(name) = repeated(meters.iter().map(|meter| meter.name.as_str())) {
             anyhow::bail!("{context}: meter {name}: stands there twice");
         }
-        let keys = wanted
+        let mut keys = wanted
             .key
             .iter()
             .map(|key| {
@@ -162,6 +192,10 @@ impl Checked {
             .collect::<anyhow::Result<Vec<_>>>()?;
         if let Some(name) = repeated(wanted.key.iter().map(|key| key.name.as_str())) {
             anyhow::bail!("{context}: key {name}: stands there twice");
+        }
+        if let Some(fsm_navigator) = &wanted.fsm_navigator {
+            let checked = fsm_navigator.check(now);
+            keys.extend(checked.with_context(|| format!("{context}: fsm_navigator"))?);
         }
         if let Some(m3ter) = &wanted.m3ter {
             m3ter.check().with_context(|| format!("{context}: m3ter"))?;
@@ -174,6 +208,7 @@ impl Checked {
             organization,
             meters,
             keys,
+            fsm_navigator: wanted.fsm_navigator,
             m3ter: wanted.m3ter,
             wattwatchers,
         })
@@ -183,10 +218,48 @@ impl Checked {
 impl WantedKey {
     /// What the API would refuse, before anything is written.
     fn check(&self, now: Timestamp) -> anyhow::Result<NewCredential> {
-        let mut key = NewCredential::api_key(None, "native", &self.name, SecretForm::NATIVE)
+        let rules = meterd_surface_native::KEYS;
+        let mut key = rules
+            .api_key(None, Environment::Live, &self.name)
             .with_permissions(self.permissions.iter().cloned());
         key.addresses = parse_blocks(&self.addresses).context("addresses")?;
-        check_key(&key, now).map_err(said)?;
+        rules.check(&key, now).map_err(said)?;
+        Ok(key)
+    }
+}
+
+impl WantedFsmNavigator {
+    /// The keys, once nothing else is wrong either.
+    fn check(&self, now: Timestamp) -> anyhow::Result<Vec<NewCredential>> {
+        for (set, set_up) in [("live", &self.live), ("test", &self.test)] {
+            set_up.check().map_err(said).context(set)?;
+        }
+        for environment in [Environment::Live, Environment::Test] {
+            let keys = self.key.iter().filter(|key| key.environment == environment);
+            if let Some(name) = repeated(keys.map(|key| key.name.as_str())) {
+                anyhow::bail!("key {name}: stands there twice");
+            }
+        }
+        let checked = self.key.iter().map(|key| {
+            let checked = key.check(now);
+            checked.with_context(|| format!("key {:?}", key.name))
+        });
+        checked.collect()
+    }
+}
+
+impl WantedFsmKey {
+    fn check(&self, now: Timestamp) -> anyhow::Result<NewCredential> {
+        let rules = meterd_surface_fsm_navigator::KEYS;
+        let mut key = rules
+            .api_key(None, self.environment, &self.name)
+            .with_permissions(self.scopes.iter().cloned());
+        key.addresses = parse_blocks(&self.addresses).context("addresses")?;
+        let limits: Vec<_> = (self.limits.iter())
+            .map(|(name, number)| (name.clone(), *number))
+            .collect();
+        key.limits = own_limits(&rules, &limits).context("limits")?;
+        rules.check(&key, now).map_err(said)?;
         Ok(key)
     }
 }
@@ -270,6 +343,10 @@ fn apply(parts: &Parts, wanted: Checked, author: &Author) -> anyhow::Result<()> 
         apply_key(parts, id, key, author)
             .with_context(|| format!("organization {name}: key {key_name}"))?;
     }
+    if let Some(fsm_navigator) = wanted.fsm_navigator {
+        apply_fsm_navigator(parts, id, &fsm_navigator, author)
+            .with_context(|| format!("organization {name}: fsm_navigator"))?;
+    }
     if let Some(m3ter) = wanted.m3ter {
         apply_m3ter(parts, id, m3ter, author)
             .with_context(|| format!("organization {name}: m3ter"))?;
@@ -278,6 +355,39 @@ fn apply(parts: &Parts, wanted: Checked, author: &Author) -> anyhow::Result<()> 
         wattwatchers
             .apply(&parts.control, id, author)
             .with_context(|| format!("organization {name}: wattwatchers"))?;
+    }
+    Ok(())
+}
+
+fn apply_fsm_navigator(
+    parts: &Parts,
+    company: OrganizationId,
+    wanted: &WantedFsmNavigator,
+    author: &Author,
+) -> anyhow::Result<()> {
+    use meterd_surface_fsm_navigator::{Applied, apply_plan};
+    let control = &parts.control;
+    let word = |applied| match applied {
+        Applied::Created => "created",
+        Applied::Updated => "updated",
+        Applied::Unchanged => "unchanged",
+    };
+    if let Some(plan) = &wanted.plan {
+        let applied = apply_plan(control, company, plan, author).map_err(said)?;
+        println!("  plan {plan}: {}", word(applied));
+    }
+    for (environment, set_up) in [
+        (Environment::Live, &wanted.live),
+        (Environment::Test, &wanted.test),
+    ] {
+        let set = DataSet {
+            company,
+            environment,
+        };
+        let mut show = |what: &str, applied| println!("  {what}: {}", word(applied));
+        set_up
+            .apply(control, set, author, &mut show)
+            .map_err(said)?;
     }
     Ok(())
 }
@@ -399,11 +509,14 @@ fn apply_key(
         let (page, next) = credentials.list(Some(organization), &list).map_err(said)?;
         let found = page.iter().find(|credential| {
             credential.name == wanted.name
+                && credential.surface == wanted.surface
+                && credential.environment == wanted.environment
                 && credential.state != meterd_control::CredentialState::Revoked
         });
         if let Some(found) = found {
-            let same =
-                found.permissions == wanted.permissions && found.addresses == wanted.addresses;
+            let same = found.permissions == wanted.permissions
+                && found.addresses == wanted.addresses
+                && found.limits == wanted.limits;
             if same {
                 println!("  key {}: unchanged", wanted.name);
                 return Ok(());
@@ -411,6 +524,7 @@ fn apply_key(
             let change = meterd_control::CredentialChange {
                 permissions: Some(wanted.permissions),
                 addresses: Some(wanted.addresses),
+                limits: Some(wanted.limits),
                 ..meterd_control::CredentialChange::default()
             };
             credentials

@@ -130,13 +130,19 @@ pub(crate) enum KeyCommand {
         /// API that the key is for
         #[arg(long, value_enum, default_value_t = KeySurface::Native)]
         surface: KeySurface,
-        /// Permission, such as measurements:write, meters:* or *; may be repeated
+        /// Permission or scope, such as measurements:write, meters:* or *; may be repeated
         #[arg(
             long = "permission",
             value_name = "PERMISSION",
-            required_if_eq("surface", "native")
+            required_if_eq_any([("surface", "native"), ("surface", "fsm-navigator")])
         )]
         permissions: Vec<String>,
+        /// Data set that the key works on, where its API knows two
+        #[arg(long, value_enum, default_value_t = KeyEnvironment::Live)]
+        environment: KeyEnvironment,
+        /// Number in place of one of the API's limits, such as fsm-list=5; may be repeated
+        #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = parse_limit)]
+        limits: Vec<(String, u64)>,
         /// Policy that the service user gets, with --surface m3ter; may be repeated
         #[arg(
             long = "policy",
@@ -168,6 +174,31 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Edit a key, which keeps its secret; what is not named stays
+    #[command(
+        after_help = "Example:\n  meterd key change 0193a5c2-7c1e-7d3a-9f10-3b6f0f2f9d11 --permission jobs:read --permission jobs:write"
+    )]
+    Change {
+        /// Id of the key
+        id: uuid::Uuid,
+        /// What the key is for
+        #[arg(long)]
+        name: Option<String>,
+        /// All permissions that it holds from now on; may be repeated
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<String>,
+        /// All addresses and blocks that it may be used from; may be repeated
+        #[arg(long = "address", value_name = "CIDR", conflicts_with = "any_address")]
+        addresses: Vec<String>,
+        /// It may be used from anywhere
+        #[arg(long)]
+        any_address: bool,
+        /// All numbers in place of the API's limits; may be repeated
+        #[arg(long = "limit", value_name = "NAME=NUMBER", value_parser = parse_limit)]
+        limits: Vec<(String, u64)>,
+        #[command(flatten)]
+        target: Target,
+    },
     /// End a key for good
     #[command(after_help = "Example:\n  meterd key revoke 0193a5c2-7c1e-7d3a-9f10-3b6f0f2f9d11")]
     Revoke {
@@ -195,6 +226,7 @@ pub(crate) enum KeyCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum KeySurface {
     Native,
+    FsmNavigator,
     /// A key pair of a service user
     M3ter,
     /// A key of an energy dashboard, or of the devices
@@ -223,6 +255,19 @@ pub(crate) struct WattwatchersKey {
     /// For devices: to register them and send what they measure, and nothing else
     #[arg(long, conflicts_with_all = ["levels", "devices", "per_second", "auto_limits"])]
     pub(crate) ingest: bool,
+}
+
+/// Which of an organization's data sets a key works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyEnvironment {
+    Live,
+    Test,
+}
+
+fn parse_limit(text: &str) -> Result<(String, u64), String> {
+    let (name, number) = text.split_once('=').ok_or("must be NAME=NUMBER")?;
+    let number = number.parse().map_err(|_| "must end in a number")?;
+    Ok((name.to_owned(), number))
 }
 
 /// What a command works on: a running server, or the data directory of a stopped one.

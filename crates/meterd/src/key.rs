@@ -1,14 +1,17 @@
 //! `meterd key`: credentials, on a running server or in the data directory of a stopped one.
 
-use crate::cli::{KeyCommand, KeySurface, Target};
-use crate::server::{control_path, control_settings, ensure_restored, now};
+use crate::cli::{KeyCommand, KeyEnvironment, KeySurface, Target};
+use crate::server::{KEY_RULES, control_path, control_settings, ensure_restored, now};
 use crate::wattwatchers::WantedKey;
 use anyhow::{Context as _, anyhow};
-use meterd_control::{Actor, Author, Control, List, NewCredential, NewSecret, SecretForm};
+use meterd_control::{
+    Actor, Author, Control, CredentialChange, Environment, KeyRules, LimitPolicy, List, NewSecret,
+    SecretForm,
+};
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_m3ter::create_service_user;
-use meterd_surface_native::{check_key, parse_block};
+use meterd_surface_native::parse_block;
 use meterd_surface_wattwatchers::create_key;
 use serde_json::{Value, json};
 use std::fmt;
@@ -19,11 +22,41 @@ pub(crate) fn run(command: &KeyCommand) -> anyhow::Result<()> {
     match command {
         KeyCommand::Create { target, .. }
         | KeyCommand::List { target, .. }
+        | KeyCommand::Change { target, .. }
         | KeyCommand::Revoke { target, .. }
         | KeyCommand::Rotate { target, .. } => match (&target.server, &target.admin_key) {
             (Some(server), Some(admin_key)) => remote(command, server, admin_key),
             _ => local(command, target),
         },
+    }
+}
+
+impl KeySurface {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::FsmNavigator => "fsm-navigator",
+            Self::M3ter => "m3ter",
+            Self::Wattwatchers => "wattwatchers",
+        }
+    }
+}
+
+impl KeyEnvironment {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl From<KeyEnvironment> for Environment {
+    fn from(environment: KeyEnvironment) -> Self {
+        match environment {
+            KeyEnvironment::Live => Self::Live,
+            KeyEnvironment::Test => Self::Test,
+        }
     }
 }
 
@@ -119,27 +152,40 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
             print_secret(&issued.credential.id.to_string(), issued.secret.reveal());
         }
         KeyCommand::Create {
-            surface: KeySurface::Native,
+            surface,
             organization,
             name,
             permissions,
+            environment,
+            limits,
             addresses,
             expires_at,
             ..
         } => {
             let organization = organization_id(organization)?;
-            let mut new = NewCredential::api_key(organization, "native", name, SecretForm::NATIVE)
+            let rules = rules_of(surface.name())?;
+            let mut new = rules
+                .api_key(organization, (*environment).into(), name)
                 .with_permissions(permissions.iter().cloned());
             new.addresses = parse_blocks(addresses).context("--address")?;
+            new.limits = own_limits(rules, limits).context("--limit")?;
             new.expires_at = match expires_at {
                 Some(text) => {
                     Some(Timestamp::parse(text).map_err(|e| anyhow!("--expires-at {e}"))?)
                 }
                 None => None,
             };
-            check_key(&new, author.at).map_err(said)?;
+            rules.check(&new, author.at).map_err(said)?;
             let issued = control.credentials().create(new, &author).map_err(said)?;
             print_secret(&issued.credential.id.to_string(), issued.secret.reveal());
+        }
+        KeyCommand::Change { id, .. } => {
+            let credential = control.credentials().find(*id);
+            let credential = credential.ok_or_else(|| anyhow!("there is no key {id}"))?;
+            let change = local_change(command, &credential.surface)?;
+            let changed = control.credentials().change(*id, None, change, &author);
+            changed.map_err(said)?;
+            println!("changed {id}");
         }
         KeyCommand::List { organization, .. } => {
             let organization = organization_id(organization)?;
@@ -185,6 +231,57 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What keys of a surface may be.
+pub(crate) fn rules_of(surface: &str) -> anyhow::Result<&'static KeyRules> {
+    let found = KEY_RULES.iter().find(|rules| rules.surface == surface);
+    found.ok_or_else(|| anyhow!("keys of {surface} are changed elsewhere"))
+}
+
+/// Numbers in place of those of a surface's limits.
+pub(crate) fn own_limits<'a>(
+    rules: &KeyRules,
+    given: impl IntoIterator<Item = &'a (String, u64)>,
+) -> anyhow::Result<Vec<LimitPolicy>> {
+    let limits = given.into_iter().map(|(name, number)| {
+        let limit = rules.limit(name, *number);
+        limit.ok_or_else(|| anyhow!("{} has no limit {name:?}", rules.surface))
+    });
+    limits.collect()
+}
+
+fn local_change(command: &KeyCommand, surface: &str) -> anyhow::Result<CredentialChange> {
+    let KeyCommand::Change {
+        name,
+        permissions,
+        addresses,
+        any_address,
+        limits,
+        ..
+    } = command
+    else {
+        anyhow::bail!("nothing is to be changed");
+    };
+    let mut change = CredentialChange {
+        name: name.clone(),
+        ..CredentialChange::default()
+    };
+    if !permissions.is_empty() {
+        let problems = rules_of(surface)?.permission_problems(permissions);
+        if let Some(problem) = problems.first() {
+            anyhow::bail!("--permission: {}", problem.message());
+        }
+        change.permissions = Some(permissions.clone());
+    }
+    if *any_address || !addresses.is_empty() {
+        change.addresses = Some(parse_blocks(addresses).context("--address")?);
+    }
+    if !limits.is_empty() {
+        let own = own_limits(rules_of(surface)?, limits);
+        change.limits = Some(own.context("--limit")?);
+    }
+    Ok(change)
 }
 
 pub(crate) fn parse_blocks(texts: &[String]) -> anyhow::Result<Vec<ipnet::IpNet>> {
@@ -233,10 +330,12 @@ fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result
             "keys of this API are made in the data directory of a stopped server, with --data"
         ),
         KeyCommand::Create {
-            surface: KeySurface::Native,
+            surface,
             organization,
             name,
             permissions,
+            environment,
+            limits,
             addresses,
             expires_at,
             ..
@@ -244,11 +343,37 @@ fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result
             let answer = api.post(
                 "/v1/credentials",
                 &json!({
-                    "organization": organization, "name": name, "permissions": permissions,
-                    "addresses": addresses, "expires_at": expires_at,
+                    "organization": organization, "surface": surface.name(), "name": name,
+                    "environment": environment.name(), "permissions": permissions,
+                    "addresses": addresses, "expires_at": expires_at, "limits": limits_json(limits),
                 }),
             )?;
             print_secret(text(&answer, "id"), text(&answer, "secret"));
+        }
+        KeyCommand::Change {
+            id,
+            name,
+            permissions,
+            addresses,
+            any_address,
+            limits,
+            ..
+        } => {
+            let mut edit = json!({});
+            if name.is_some() {
+                edit["name"] = json!(name);
+            }
+            if !permissions.is_empty() {
+                edit["permissions"] = json!(permissions);
+            }
+            if *any_address || !addresses.is_empty() {
+                edit["addresses"] = json!(addresses);
+            }
+            if !limits.is_empty() {
+                edit["limits"] = limits_json(limits);
+            }
+            api.patch(&format!("/v1/credentials/{id}"), &edit)?;
+            println!("changed {id}");
         }
         KeyCommand::List { organization, .. } => {
             let mut query = vec![("limit", "1000".to_owned())];
@@ -302,6 +427,13 @@ fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result
         }
     }
     Ok(())
+}
+
+fn limits_json(limits: &[(String, u64)]) -> Value {
+    let numbers = limits
+        .iter()
+        .map(|(name, number)| (name.clone(), json!(number)));
+    Value::Object(numbers.collect())
 }
 
 pub(crate) fn text<'a>(json: &'a Value, member: &str) -> &'a str {
@@ -382,6 +514,15 @@ impl Api {
             .header("Authorization", &self.key)
             .header("Content-Type", media_type);
         read_answer(request.send(body))
+    }
+
+    fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self
+            .agent
+            .patch(format!("{}{path}", self.server))
+            .header("Authorization", &self.key)
+            .header("Content-Type", "application/json");
+        read_answer(request.send(body.to_string().as_bytes()))
     }
 
     fn delete(&self, path: &str) -> anyhow::Result<Value> {

@@ -6,7 +6,7 @@ use crate::logging;
 use crate::retention;
 use crate::system::{SystemState, SystemSurface};
 use anyhow::Context as _;
-use meterd_control::{Author, Control};
+use meterd_control::{Author, Control, KeyRules};
 use meterd_engine::{Engine, SystemDisk};
 use meterd_http::listen::{ConnectionBounds, Listener};
 use meterd_http::metrics::HttpMetrics;
@@ -55,6 +55,12 @@ pub(crate) fn ensure_restored(data: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// What keys of the surfaces may be whose keys an administrator makes.
+pub(crate) const KEY_RULES: [KeyRules; 2] = [
+    meterd_surface_native::KEYS,
+    meterd_surface_fsm_navigator::KEYS,
+];
 
 /// With the kinds of resource of all surfaces: what is not listed would be stored and never seen.
 pub(crate) fn control_settings() -> meterd_control::Settings {
@@ -296,7 +302,7 @@ fn build_pipeline(
     let (control, engine) = (Arc::clone(&core.control), Arc::clone(&core.engine));
     let fsm_navigator =
         meterd_surface_fsm_navigator::App::new(core.clone(), config.fsm_navigator.clone());
-    let app = App::new(core);
+    let app = App::new(core).with_keys(&KEY_RULES);
     let system = SystemSurface::new(SystemState {
         engine,
         registry: Arc::new(registry),

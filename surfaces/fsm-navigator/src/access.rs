@@ -2,10 +2,11 @@
 
 use crate::app::App;
 use crate::company::space_of;
+use crate::settings::FsmNavigatorLimits;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use meterd_control::{Author, Environment, KeyRules, SecretForm};
-use meterd_fault::{Fault, Kind};
+use meterd_control::{Author, KeyRules};
+use meterd_fault::{Fault, Kind, Rule};
 use meterd_http::{Context, Failure};
 use meterd_model::OrganizationId;
 use std::marker::PhantomData;
@@ -13,15 +14,15 @@ use std::marker::PhantomData;
 /// What this surface is called, in credentials, logs and metrics.
 pub(crate) const SURFACE: &str = "fsm-navigator";
 
-/// What the keys of this surface look like. A scope that nobody knows grants nothing and is no error (2.2).
+/// What keys of this surface may be. A scope that nobody knows grants nothing and is no error (2.2).
 pub const KEYS: KeyRules = KeyRules {
     surface: SURFACE,
-    secret: |environment| match environment {
-        Environment::Live => SecretForm::FSM_LIVE,
-        Environment::Test => SecretForm::FSM_TEST,
-    },
     is_permission: is_scope,
-    permission_rule: "must be a scope such as jobs:read",
+    permission_rule: || Rule::Other {
+        code: "scope",
+        text: "must be a scope such as jobs:read".into(),
+    },
+    limits: || FsmNavigatorLimits::default().policies(),
 };
 
 /// A scope's name as a type, so that it can stand in a handler's signature.

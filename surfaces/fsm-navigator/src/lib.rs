@@ -27,8 +27,8 @@ pub use access::{KEYS, SCOPES};
 pub use app::App;
 pub use dialect::FsmNavigatorDialect;
 pub use provision::{
-    Applied, DataSet, NewTechnician, apply_asset_type, apply_plan, apply_stock_location,
-    apply_technician,
+    Applied, DataSet, Named, NewTechnician, SetUp, apply_asset_type, apply_plan,
+    apply_stock_location, apply_technician,
 };
 pub use settings::{FsmNavigatorLimits, FsmNavigatorSettings};
 pub use surface::{FsmNavigatorSurface, documents};

@@ -71,6 +71,59 @@ impl NewTechnician {
     }
 }
 
+/// Something that is told by its name alone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    pub name: String,
+}
+
+/// What one data set is to have.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetUp {
+    pub technician: Vec<NewTechnician>,
+    pub asset_type: Vec<Named>,
+    pub stock_location: Vec<Named>,
+}
+
+impl SetUp {
+    /// What is wrong with it, before anything is written.
+    pub fn check(&self) -> Result<(), Fault> {
+        for technician in &self.technician {
+            technician.check()?;
+        }
+        for named in self.asset_type.iter().chain(&self.stock_location) {
+            nonblank("name", named.name.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Makes what is not there; `show` hears of each thing and what became of it.
+    pub fn apply(
+        &self,
+        control: &Control,
+        set: DataSet,
+        author: &Author,
+        show: &mut dyn FnMut(&str, Applied),
+    ) -> Result<(), Fault> {
+        for new in &self.technician {
+            let name = format!("technician {} {}", new.first_name, new.last_name);
+            let (_, applied) = apply_technician(control, set, new.clone(), author)?;
+            show(&name, applied);
+        }
+        for Named { name } in &self.asset_type {
+            let (_, applied) = apply_asset_type(control, set, name, author)?;
+            show(&format!("asset type {name}"), applied);
+        }
+        for Named { name } in &self.stock_location {
+            let (_, applied) = apply_stock_location(control, set, name, author)?;
+            show(&format!("stock location {name}"), applied);
+        }
+        Ok(())
+    }
+}
+
 /// Sets the plan of a company. Only `Enterprise`, which every company is on from the start, has the API.
 pub fn apply_plan(
     control: &Control,

@@ -1,6 +1,7 @@
 //! What all handlers of the surface share.
 
-use meterd_control::{Actor, Author, Credential, Meter, Stored};
+use crate::credentials::KEYS;
+use meterd_control::{Actor, Author, Credential, KeyRules, Meter, Stored};
 use meterd_fault::{Fault, Kind};
 use meterd_http::{Context, Core, EXPORTS_MAX, queries_max};
 use meterd_model::{MeterId, OrganizationId};
@@ -17,6 +18,8 @@ pub struct App {
     gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
     /// Each is a full copy, and may take hours.
     backup_slots: Arc<Semaphore>,
+    /// Whose keys can be made and changed here.
+    pub(crate) keys: &'static [KeyRules],
 }
 
 const BACKUPS_MAX: usize = 1;
@@ -41,7 +44,14 @@ impl App {
             core,
             gates: Arc::default(),
             backup_slots: Arc::new(Semaphore::new(BACKUPS_MAX)),
+            keys: &[KEYS],
         }
+    }
+
+    /// With these surfaces' keys to be made and changed.
+    #[must_use]
+    pub fn with_keys(self, keys: &'static [KeyRules]) -> Self {
+        Self { keys, ..self }
     }
 
     /// An organization's gate between its meters and its measurements. Held for reading while measurements go in, for

@@ -5,45 +5,41 @@ use crate::page::{self, Page};
 use crate::permissions::{self, CredentialsRead, CredentialsWrite};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
 use meterd_control::{
-    ADDRESSES_MAX, CREDENTIAL_NAME_MAX, Credential, Cursor, Issued, List, NewCredential, NewSecret,
-    OVERLAP_MAX, PERMISSIONS_MAX, SecretForm, canonical_block,
+    ADDRESSES_MAX, CREDENTIAL_NAME_MAX, Credential, CredentialChange, Cursor, Environment, Issued,
+    KeyRules, LimitPolicy, List, NewCredential, NewSecret, OVERLAP_MAX, PERMISSIONS_MAX,
+    canonical_block,
 };
-use meterd_fault::{Fault, Format, Kind, Location, Problem, Resource, Rule};
-use meterd_http::fields::{Fields, texts_of};
+use meterd_fault::{Fault, Format, JsonType, Kind, Location, Problem, Resource, Rule};
+use meterd_http::fields::{Fields, Problems, texts_of};
+use meterd_http::json::{Json, child};
 use meterd_http::{
     AdminPermit, Body, Checked, Context, Failure, NoContent, Params, Query, ReplayBody, Reply,
 };
 use meterd_model::{OrganizationId, TextError, Timestamp};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Every rule that a native key breaks, for whoever makes one without the API. `now` is when it would be made.
-pub fn check_key(key: &NewCredential, now: Timestamp) -> Result<(), Fault> {
-    let mut problems = key.problems(now);
-    let given = key.permissions.iter().take(PERMISSIONS_MAX).enumerate();
-    // Control already names what is no permission at all.
-    for (index, permission) in given.filter(|(_, given)| !permissions::is_known(given)) {
-        let place = format!("/permissions/{index}");
-        let location = Location::Body(place.clone());
-        problems.retain(|problem| problem.location != location);
-        problems.push(unknown_permission(place, permission));
-    }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Kind::Invalid { problems }.into())
-}
+/// What native keys may be.
+pub const KEYS: KeyRules = KeyRules {
+    surface: "native",
+    is_permission: permissions::is_known,
+    permission_rule: || {
+        let grantable = permissions::grantable().into_iter();
+        Rule::OneOf {
+            allowed: grantable.map(Into::into).collect(),
+        }
+    },
+    limits: Vec::new,
+};
 
-fn unknown_permission(place: String, given: &str) -> Problem {
-    let allowed = permissions::grantable()
-        .into_iter()
-        .map(Into::into)
-        .collect();
-    Problem::body(place, Rule::OneOf { allowed }).with_value(given)
-}
+/// Data sets, by the words for them.
+const ENVIRONMENTS: [(&str, Environment); 2] =
+    [("live", Environment::Live), ("test", Environment::Test)];
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CredentialView {
@@ -51,10 +47,14 @@ pub(crate) struct CredentialView {
     /// Null for a server administrator.
     organization: Option<String>,
     surface: String,
+    /// Which of the organization's data sets it works on, where its surface knows two.
+    environment: &'static str,
     name: String,
     permissions: Vec<String>,
     addresses: Vec<String>,
     expires_at: Option<String>,
+    /// Its own numbers in place of its surface's limits.
+    limits: BTreeMap<String, u64>,
     state: &'static str,
     hint: String,
     created_at: String,
@@ -74,6 +74,10 @@ impl CredentialView {
             id: credential.id.to_string(),
             organization,
             surface: credential.surface.clone(),
+            environment: match credential.environment {
+                Environment::Live => "live",
+                Environment::Test => "test",
+            },
             name: credential.name.clone(),
             permissions: credential.permissions.clone(),
             addresses: credential
@@ -82,6 +86,9 @@ impl CredentialView {
                 .map(ToString::to_string)
                 .collect(),
             expires_at: credential.expires_at.map(|time| time.to_string()),
+            limits: (credential.limits.iter())
+                .map(|limit| (limit.name.clone(), limit.limit))
+                .collect(),
             state: credential.state.as_str(),
             hint: credential.hint.clone(),
             created_at: credential.created_at.to_string(),
@@ -106,27 +113,72 @@ impl CredentialView {
 pub(crate) struct CredentialRequest {
     /// Name or id; none for a server administrator.
     organization: Option<String>,
+    surface: Option<String>,
+    environment: Environment,
     name: String,
     permissions: Vec<String>,
-    addresses: Vec<ipnet::IpNet>,
+    addresses: Vec<IpNet>,
     expires_at: Option<Timestamp>,
+    limits: Vec<(String, u64)>,
 }
 
 impl Checked for CredentialRequest {
     fn check(fields: &mut Fields<'_>) -> Option<Self> {
         let organization = fields.string("organization");
-        let name = fields.required_text("name", |text| {
-            meterd_model::check_text(&text, NAME).map(|()| text)
-        });
-        let permissions = check_permissions(fields);
-        let addresses = check_addresses(fields);
+        let surface = fields.string("surface");
+        let environment = fields.choice("environment", &ENVIRONMENTS);
+        let name = fields.required_checked("name", NAME);
+        let permissions = fields
+            .required_array("permissions", PERMISSIONS_MAX)
+            .map(|items| check_permissions(fields, items));
+        // Those of other surfaces are looked at once it is known which there are.
+        if surface.as_deref().is_none_or(|name| name == KEYS.surface) {
+            for problem in KEYS.permission_problems(permissions.as_deref().unwrap_or_default()) {
+                fields.problems().push(problem);
+            }
+        }
+        let addresses = check_addresses(fields).unwrap_or_default();
         let expires_at = fields.timestamp("expires_at");
+        let limits = check_limits(fields).unwrap_or_default();
         Some(Self {
             organization,
+            surface,
+            environment: environment.unwrap_or_default(),
             name: name?,
             permissions: permissions?,
             addresses,
             expires_at,
+            limits,
+        })
+    }
+}
+
+/// What `PATCH` changes of a credential; what the body leaves out stays.
+#[derive(Debug)]
+pub(crate) struct CredentialEdit {
+    name: Option<String>,
+    permissions: Option<Vec<String>>,
+    addresses: Option<Vec<IpNet>>,
+    expires_at: Option<Option<Timestamp>>,
+    limits: Option<Vec<(String, u64)>>,
+}
+
+impl Checked for CredentialEdit {
+    fn check(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.checked_string("name", NAME);
+        let permissions = fields
+            .array("permissions", PERMISSIONS_MAX)
+            .map(|items| check_permissions(fields, items));
+        let addresses = check_addresses(fields);
+        let expires_at = fields.is_given("expires_at");
+        let expires_at = expires_at.then(|| fields.timestamp("expires_at"));
+        let limits = check_limits(fields);
+        Some(Self {
+            name,
+            permissions,
+            addresses,
+            expires_at,
+            limits,
         })
     }
 }
@@ -137,26 +189,13 @@ const NAME: meterd_model::TextRule = meterd_model::TextRule {
     alphabet: meterd_model::Alphabet::Text,
 };
 
-fn check_permissions(fields: &mut Fields<'_>) -> Option<Vec<String>> {
-    let items = fields.required_array("permissions", PERMISSIONS_MAX)?;
+fn check_permissions(fields: &mut Fields<'_>, items: Vec<Json>) -> Vec<String> {
     let location = Location::Body("/permissions".to_owned());
-    let given = texts_of(items, &location, fields.problems(), Ok::<String, TextError>);
-    for (index, permission) in given.iter().enumerate() {
-        if permissions::is_known(permission) {
-            continue;
-        }
-        let pointer = format!("/permissions/{index}");
-        fields
-            .problems()
-            .push(unknown_permission(pointer, permission));
-    }
-    Some(given)
+    texts_of(items, &location, fields.problems(), Ok::<String, TextError>)
 }
 
-fn check_addresses(fields: &mut Fields<'_>) -> Vec<ipnet::IpNet> {
-    let Some(texts) = fields.texts("addresses", ADDRESSES_MAX, Ok::<String, TextError>) else {
-        return Vec::new();
-    };
+fn check_addresses(fields: &mut Fields<'_>) -> Option<Vec<IpNet>> {
+    let texts = fields.texts("addresses", ADDRESSES_MAX, Ok::<String, TextError>)?;
     let mut blocks = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         match parse_block(text) {
@@ -172,16 +211,52 @@ fn check_addresses(fields: &mut Fields<'_>) -> Vec<ipnet::IpNet> {
             ),
         }
     }
-    blocks
+    Some(blocks)
+}
+
+/// Numbers by the names of limits.
+fn check_limits(fields: &mut Fields<'_>) -> Option<Vec<(String, u64)>> {
+    let (members, problems) = fields.object("limits")?.into_members();
+    let mut limits = Vec::with_capacity(members.len());
+    for (name, value) in members {
+        let number = match &value {
+            Json::Number(text) => text.parse().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) => limits.push((name, number)),
+            None => {
+                let expected = JsonType::Integer;
+                let place = child("/limits", &name);
+                problems.push(Problem::body(place, Rule::Type { expected }));
+            }
+        }
+    }
+    Some(limits)
+}
+
+/// Numbers in place of those of a surface's limits.
+fn own_limits(rules: &KeyRules, given: Vec<(String, u64)>) -> Result<Vec<LimitPolicy>, Fault> {
+    let mut problems = Problems::default();
+    let mut limits = Vec::with_capacity(given.len());
+    for (name, number) in given {
+        match rules.limit(&name, number) {
+            Some(limit) => limits.push(limit),
+            None => {
+                let known = (rules.limits)().into_iter().map(|known| known.name);
+                let known = known.collect();
+                let place = child("/limits", &name);
+                problems.push(Problem::body(place, Rule::UnknownField { known }));
+            }
+        }
+    }
+    problems.into_result()?;
+    Ok(limits)
 }
 
 /// An address or a block of them; IPv4 ones as such, however they are spelled.
-pub fn parse_block(text: &str) -> Option<ipnet::IpNet> {
-    let single = || {
-        text.parse::<std::net::IpAddr>()
-            .ok()
-            .map(ipnet::IpNet::from)
-    };
+pub fn parse_block(text: &str) -> Option<IpNet> {
+    let single = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
     text.parse().ok().or_else(single).map(canonical_block)
 }
 
@@ -199,17 +274,65 @@ pub(crate) async fn create_credential(
         }
         None => None,
     };
-    let mut wanted = NewCredential::api_key(organization, "native", new.name, SecretForm::NATIVE)
-        .with_permissions(new.permissions);
-    wanted.addresses = new.addresses;
-    wanted.expires_at = new.expires_at;
-    check_key(&wanted, context.now)?;
+    let rules = app.key_rules(new.surface.as_deref())?;
+    let wanted = NewCredential {
+        addresses: new.addresses,
+        expires_at: new.expires_at,
+        limits: own_limits(rules, new.limits)?,
+        ..rules
+            .api_key(organization, new.environment, new.name)
+            .with_permissions(new.permissions)
+    };
+    rules.check(&wanted, context.now)?;
     let issued = app
         .blocking(move |app| app.control.credentials().create(wanted, &author))
         .await?;
     let location = format!("{}/credentials/{}", context.prefix, issued.credential.id);
     let shown = CredentialView::with_secret(&app, &issued);
     Ok(once(Reply::created(shown.clone(), location), shown))
+}
+
+/// Edits a credential without giving it a new secret. Acts on its next request.
+pub(crate) async fn change_credential(
+    State(app): State<App>,
+    context: Context,
+    permit: AdminPermit<CredentialsWrite>,
+    params: Params,
+    Body(edit): Body<CredentialEdit>,
+) -> Result<Reply<CredentialView>, Failure> {
+    let credential = app.credential(params.get("id"))?;
+    let mut problems = Problems::default();
+    let rules = app.keys.iter().find(|r| r.surface == credential.surface);
+    match (rules, &edit.permissions) {
+        (_, None) => {}
+        (Some(rules), Some(permissions)) => {
+            for problem in rules.permission_problems(permissions) {
+                problems.push(problem);
+            }
+        }
+        // What these may do is told elsewhere, see their surface.
+        (None, Some(_)) => problems.push(Problem::body("/permissions", Rule::Immutable)),
+    }
+    problems.into_result()?;
+    let limits = match edit.limits {
+        Some(limits) => Some(own_limits(rules.unwrap_or(&KEYS), limits)?),
+        None => None,
+    };
+    let change = CredentialChange {
+        name: edit.name,
+        permissions: edit.permissions,
+        addresses: edit.addresses,
+        expires_at: edit.expires_at,
+        limits,
+    };
+    let author = author(&permit.credential, &context);
+    let changed = app
+        .blocking(move |app| {
+            let credentials = app.control.credentials();
+            credentials.change(credential.id, None, change, &author)
+        })
+        .await?;
+    Ok(Reply::ok(CredentialView::of(&app, &changed)))
 }
 
 /// An answer with a secret: a replay of the request gets it without, since secrets are not kept.
@@ -224,6 +347,17 @@ fn once(reply: Reply<CredentialView>, shown: CredentialView) -> Response {
 }
 
 impl App {
+    /// What keys of the surface may be; `native` unless it is named.
+    fn key_rules(&self, surface: Option<&str>) -> Result<&KeyRules, Fault> {
+        let surface = surface.unwrap_or(KEYS.surface);
+        let found = self.keys.iter().find(|rules| rules.surface == surface);
+        found.ok_or_else(|| {
+            let known = self.keys.iter().map(|rules| rules.surface.into());
+            let allowed = known.collect();
+            Fault::invalid(Problem::body("/surface", Rule::OneOf { allowed }).with_value(surface))
+        })
+    }
+
     /// By name or id; a problem at `place` if there is none.
     fn organization_named(&self, name: &str, place: Location) -> Result<OrganizationId, Fault> {
         let store = self.control.store();

@@ -24,7 +24,7 @@ mod voids;
 
 pub use app::{App, long_work_threads};
 pub use backups::Backup;
-pub use credentials::{check_key, parse_block};
+pub use credentials::{KEYS, parse_block};
 pub use dialect::{ItemFault, NativeDialect};
 pub use measurements::{BatchForm, IngestAnswer, ItemAnswer, OnError, SentBatch, ingest};
 pub use meters::{MeterUse, check_meter_change, read_meter};

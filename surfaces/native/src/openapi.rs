@@ -108,6 +108,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/credentials", id: "list_credentials", summary: "List an organization's credentials, or the administrators'", tag: "administration", permission: Some("credentials:read"), input: Input::Query(&["organization", "limit", "cursor"]), idempotent: false, status: "200", answer: Some("CredentialPage"), faults: &[Code::Invalid] },
     Operation { method: "post", path: "/credentials", id: "create_credential", summary: "Create a credential; its secret is shown once", tag: "administration", permission: Some("credentials:write"), input: Input::Body("NewCredential"), idempotent: true, status: "201", answer: Some("Credential"), faults: &[] },
     Operation { method: "get", path: "/credentials/{id}", id: "get_credential", summary: "Read a credential", tag: "administration", permission: Some("credentials:read"), input: Input::None, idempotent: false, status: "200", answer: Some("Credential"), faults: &[Code::ResourceNotFound, Code::Invalid] },
+    Operation { method: "patch", path: "/credentials/{id}", id: "change_credential", summary: "Edit a credential, which keeps its secret; acts on its next request", tag: "administration", permission: Some("credentials:write"), input: Input::Body("CredentialEdit"), idempotent: false, status: "200", answer: Some("Credential"), faults: &[Code::ResourceNotFound, Code::TransitionNotAllowed] },
     Operation { method: "delete", path: "/credentials/{id}", id: "revoke_credential", summary: "Revoke a credential for good", tag: "administration", permission: Some("credentials:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::Invalid, Code::TransitionNotAllowed] },
     Operation { method: "post", path: "/credentials/{id}/rotate", id: "rotate_credential", summary: "Give a credential a new secret", tag: "administration", permission: Some("credentials:write"), input: Input::Body("Rotation"), idempotent: true, status: "200", answer: Some("Credential"), faults: &[Code::ResourceNotFound, Code::TransitionNotAllowed] },
     Operation { method: "post", path: "/backups", id: "create_backup", summary: "Back the whole server up to a directory on its machine; answers when it is done", tag: "administration", permission: Some("backups:write"), input: Input::Body("NewBackup"), idempotent: false, status: "201", answer: Some("Backup"), faults: &[] },
@@ -448,7 +449,12 @@ fn schemas() -> Value {
         "retention_days": retention_days.clone(),
         "version": {"type": "integer", "minimum": 1}, "created_at": time(), "updated_at": time(),
     });
-    let permissions = json!({"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "string", "enum": crate::permissions::grantable()}});
+    let permissions = json!({"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "string", "anyOf": [
+        {"enum": crate::permissions::grantable()}, {"description": "Or a scope of the surface.", "pattern": "^[a-z_]+:[a-z_]+$"},
+    ]}});
+    let addresses = json!({"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "examples": ["192.0.2.0/24"]}});
+    let limits = json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}, "description": "Numbers in place of those of the surface's limits, by their names."});
+    let environment = json!({"type": "string", "enum": ["live", "test"], "default": "live", "description": "Which of the organization's data sets it works on, where its surface knows two."});
     json!({
         "Meter": object(&["id", "name", "kind", "values", "attributes", "retention_days", "version", "created_at", "updated_at"], meter_shown.clone()),
         "MeterPage": page_of("Meter"),
@@ -562,20 +568,31 @@ fn schemas() -> Value {
             "display_name": {"type": ["string", "null"], "minLength": 1, "maxLength": 200},
             "timezone": {"type": ["string", "null"], "examples": ["Europe/Berlin"]},
         })),
-        "Credential": object(&["id", "organization", "surface", "name", "permissions", "addresses", "expires_at", "state", "hint", "created_at", "last_used_at"], json!({
-            "id": {"type": "string", "format": "uuid"}, "organization": {"type": ["string", "null"]}, "surface": text, "name": text,
+        "Credential": object(&["id", "organization", "surface", "environment", "name", "permissions", "addresses", "expires_at", "limits", "state", "hint", "created_at", "last_used_at"], json!({
+            "id": {"type": "string", "format": "uuid"}, "organization": {"type": ["string", "null"]}, "surface": text,
+            "environment": environment, "name": text,
             "permissions": {"type": "array", "items": text}, "addresses": {"type": "array", "items": text},
-            "expires_at": nullable(time()), "state": {"type": "string", "enum": ["active", "disabled", "revoked"]},
+            "expires_at": nullable(time()), "limits": limits, "state": {"type": "string", "enum": ["active", "disabled", "revoked"]},
             "hint": text, "created_at": time(), "last_used_at": nullable(time()),
             "secret": {"type": "string", "description": "Only when it is made."},
         })),
         "CredentialPage": page_of("Credential"),
         "NewCredential": object(&["name", "permissions"], json!({
             "organization": {"type": ["string", "null"], "description": "Name or id; null for a server administrator."},
+            "surface": {"type": ["string", "null"], "description": "The API that the key is for; `native` without it."},
+            "environment": nullable(environment),
             "name": {"type": "string", "minLength": 1, "maxLength": 200},
-            "permissions": permissions,
-            "addresses": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "examples": ["192.0.2.0/24"]}},
+            "permissions": permissions.clone(),
+            "addresses": addresses.clone(),
             "expires_at": nullable(time()),
+            "limits": nullable(limits.clone()),
+        })),
+        "CredentialEdit": object(&[], json!({
+            "name": {"type": ["string", "null"], "minLength": 1, "maxLength": 200},
+            "permissions": nullable(permissions),
+            "addresses": addresses,
+            "expires_at": nullable(time()),
+            "limits": nullable(limits),
         })),
         "Rotation": object(&[], json!({
             "overlap_seconds": {"type": ["integer", "null"], "minimum": 0, "maximum": 2_592_000, "default": 0},

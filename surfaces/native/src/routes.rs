@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::backups::create_backup;
 use crate::credentials::{
-    create_credential, get_credential, list_credentials, revoke_credential, rotate_credential,
+    change_credential, create_credential, get_credential, list_credentials, revoke_credential,
+    rotate_credential,
 };
 use crate::events::list_events;
 use crate::export::export;
@@ -16,7 +17,7 @@ use crate::openapi::openapi_json;
 use crate::organizations::{create_organization, get_organization, list_organizations};
 use crate::query::query;
 use crate::voids::{void_measurement, void_measurements};
-use meterd_http::route::{RouteTable, Routes, delete, get, post, put};
+use meterd_http::route::{RouteTable, Routes, delete, get, patch, post, put};
 use std::time::Duration;
 
 /// Which rate limits count a route.
@@ -96,6 +97,7 @@ pub(crate) fn routes(app: App) -> Routes {
             "/credentials/{id}",
             [
                 get(get_credential).class(CONTROL),
+                patch(change_credential).class(CONTROL),
                 delete(revoke_credential).class(CONTROL),
             ],
         )

@@ -426,3 +426,70 @@ fn energy_devices_and_their_keys_are_set_up() {
     assert_eq!(meters.status, 403);
     assert_eq!(server.stop(), Some(0));
 }
+
+const COMPANY: &str = r#"
+[[organization]]
+name = "acme"
+
+[organization.fsm_navigator]
+plan = "Enterprise"
+
+[[organization.fsm_navigator.key]]
+name = "app"
+scopes = ["jobs:read", "technicians:read"]
+limits = { fsm-list = 5 }
+
+[[organization.fsm_navigator.key]]
+name = "app"
+environment = "test"
+scopes = ["technicians:read"]
+
+[[organization.fsm_navigator.live.technician]]
+first_name = "Ada"
+last_name = "Lovelace"
+vehicle_type = "Van"
+
+[[organization.fsm_navigator.live.asset_type]]
+name = "Compressor"
+
+[[organization.fsm_navigator.live.stock_location]]
+name = "Warehouse"
+"#;
+
+#[test]
+fn a_company_of_fsm_navigator_is_set_up() {
+    let home = Home::new();
+    let made = apply(&home, COMPANY).succeeded();
+    let things = [
+        "key app",
+        "key app",
+        "plan Enterprise",
+        "technician Ada Lovelace",
+        "asset type Compressor",
+        "stock location Warehouse",
+    ];
+    let with = |word: &str| things.map(|thing| format!("{thing}: {word}"));
+    assert_eq!(lines(&made)[1..], with("created"));
+    let again = apply(&home, COMPANY).succeeded();
+    assert_eq!(lines(&again)[1..], with("unchanged"));
+    let changed = COMPANY
+        .replace("\"Van\"", "\"Truck\"")
+        .replace("fsm-list = 5", "fsm-list = 6");
+    let changed = apply(&home, &changed).succeeded();
+    let updated: Vec<_> = lines(&changed)
+        .into_iter()
+        .filter(|line| line.ends_with("updated"))
+        .collect();
+    assert_eq!(
+        updated,
+        ["key app: updated", "technician Ada Lovelace: updated"]
+    );
+    for (from, to, word) in [
+        ("jobs:read", "jobs:*", "scope"),
+        ("fsm-list", "fsm-all", "fsm-all"),
+        ("vehicle_type = \"Van\"", "status = \"Gone\"", "status"),
+        ("\"Ada\"", "\" \"", "first_name"),
+    ] {
+        apply(&home, &COMPANY.replace(from, to)).failed_with(&["fsm_navigator", word]);
+    }
+}

@@ -1,6 +1,6 @@
 //! `meterd key`, beside a stopped server and against a running one.
 
-use crate::support::{Client, Home, Server, furnish, run, until};
+use crate::support::{Client, Home, Server, exchange, furnish, run, until};
 use std::time::{Duration, SystemTime};
 
 /// What `key list` says of a key.
@@ -221,4 +221,74 @@ fn a_key_pair_of_the_m3ter_api_is_good_for_tokens() {
     let restricted = client(&key, &rotated.after("secret")).unwrap();
     assert_eq!(restricted.get(&products).status, 403);
     assert_eq!(server.stop(), Some(0));
+}
+
+/// Creates and edits a key of the FSM Navigator API on one target; `told` is the status of a path below the API, asked
+/// with a key.
+fn life_of_an_fsm_key(target: &[&str], told: &dyn Fn(&str, &str) -> u16) {
+    let create = |more: &[&str]| {
+        let mut arguments = vec!["create", "--surface", "fsm-navigator", "--name", "app"];
+        arguments.extend(["--organization", "acme"]);
+        arguments.extend(more);
+        key(&arguments, target)
+    };
+    let live = create(&["--permission", "jobs:read", "--limit", "fsm-read=1"]).succeeded();
+    let (id, secret) = (live.after("id"), live.after("secret"));
+    assert!(secret.starts_with("fsm_live_"), "{secret}");
+    let test = create(&["--permission", "jobs:read", "--environment", "test"]).succeeded();
+    assert!(test.after("secret").starts_with("fsm_test_"));
+    create(&["--permission", "jobs:*"]).failed_with(&["permissions[0]", "scope"]);
+    create(&["--permission", "jobs:read", "--limit", "none=1"]).failed_with(&["none"]);
+    assert_eq!(told(&secret, "/jobs"), 200);
+    assert_eq!(told(&secret, "/customers"), 403);
+
+    let change = |more: &[&str]| {
+        let arguments = [&["change", id.as_str()], more].concat();
+        key(&arguments, target)
+    };
+    change(&["--permission", "customers:read"]).succeeded();
+    assert_eq!(told(&secret, "/customers"), 200);
+    assert_eq!(told(&secret, "/jobs"), 403);
+    change(&["--address", "192.0.2.0/24", "--name", "moved"]).succeeded();
+    assert_eq!(told(&secret, "/customers"), 403);
+    change(&["--any-address"]).succeeded();
+    assert_eq!(told(&secret, "/customers"), 200);
+    change(&["--permission", "*"]).failed_with(&["permissions[0]"]);
+    let listed = key(&["list", "--organization", "acme"], target).succeeded();
+    let line = line_of(&listed.stdout, &id);
+    assert!(
+        line.contains("moved") && line.contains("[customers:read]"),
+        "{line}"
+    );
+    let rotated = key(&["rotate", &id], target).succeeded().after("secret");
+    assert!(rotated.starts_with("fsm_live_"), "{rotated}");
+    key(&["revoke", &id], target).succeeded();
+    assert_eq!(told(&rotated, "/customers"), 401);
+}
+
+fn fsm_status(server: &Server, key: &str, path: &str) -> u16 {
+    let request = format!(
+        "GET /fsm-navigator/api/v1{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-API-Key: {key}\r\n\r\n"
+    );
+    let answer = exchange(server.connect(), request.as_bytes());
+    let status = answer.split(' ').nth(1).expect("a status");
+    status.parse().expect("a number")
+}
+
+#[test]
+fn keys_of_the_fsm_navigator_api() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    let admin_key = server.admin_key();
+    furnish(&server, &admin_key);
+    let target = ["--server", &server.base_url, "--admin-key", &admin_key];
+    life_of_an_fsm_key(&target, &|key, path| fsm_status(&server, key, path));
+    assert_eq!(server.stop(), Some(0));
+    let data = home.data();
+    life_of_an_fsm_key(&["--data", &data], &|key, path| {
+        let server = Server::start(&home);
+        let status = fsm_status(&server, key, path);
+        assert_eq!(server.stop(), Some(0));
+        status
+    });
 }

@@ -155,3 +155,81 @@ fn a_new_secret_looks_as_its_surface_has_them() {
     let (old, new) = rotated(wattwatchers);
     assert!(new.starts_with("key_") && new.len() == old.len(), "{new}");
 }
+
+#[test]
+fn a_credential_is_edited_and_keeps_its_secret() {
+    let server = Server::start().with_meter();
+    let members = json!({"permissions": ["meters:read"], "organization": "acme"});
+    let made = create(&server, &server.admin_key, &members).expect(201);
+    let (id, key) = (
+        made["id"].as_str().unwrap(),
+        made["secret"].as_str().unwrap(),
+    );
+    let edit = |id: &str, body: &Value| {
+        let request = request("PATCH", format!("/v1/credentials/{id}"));
+        server.send(&request.key(&server.admin_key).json(body.to_string()))
+    };
+    let meters = || server.send(&get("/v1/meters").key(key));
+    meters().expect(200);
+    let body = json!({"permissions": ["events:read"], "name": "renamed", "expires_at": "2100-01-01T00:00:00Z"});
+    let edited = edit(id, &body).expect(200);
+    assert_eq!(edited["permissions"], json!(["events:read"]));
+    assert_eq!(edited["name"], "renamed");
+    assert_eq!(edited.get("secret"), None);
+    assert_eq!(meters().expect(403)["code"], "permission_missing");
+    let body = json!({"permissions": ["meters:read"], "addresses": ["192.0.2.1"]});
+    assert_eq!(
+        edit(id, &body).expect(200)["expires_at"],
+        "2100-01-01T00:00:00Z"
+    );
+    assert_eq!(meters().expect(403)["code"], "address_not_allowed");
+    let body = json!({"addresses": [], "expires_at": null});
+    assert_eq!(edit(id, &body).expect(200)["expires_at"], Value::Null);
+    meters().expect(200);
+    let rule = |answer: Answer| answer.json()["errors"][0]["rule"].clone();
+    assert_eq!(
+        rule(edit(id, &json!({"permissions": ["everything"]}))),
+        "one_of"
+    );
+    assert_eq!(
+        rule(edit(id, &json!({"limits": {"all": 1}}))),
+        "unknown_field"
+    );
+    assert_eq!(rule(edit(id, &json!({"limits": {"all": "x"}}))), "type");
+    assert_eq!(rule(edit(id, &json!({"secret": "mine"}))), "unknown_field");
+    assert_eq!(
+        edit("x", &json!({})).expect(404)["code"],
+        "resource_not_found"
+    );
+    // The last administrator keeps what makes it one.
+    let listed = server
+        .send(&get("/v1/credentials").key(&server.admin_key))
+        .expect(200);
+    let admin = listed["items"][0]["id"].as_str().unwrap();
+    let refused = edit(admin, &json!({"permissions": ["credentials:*"]})).expect(409);
+    assert_eq!(refused["code"], "transition_not_allowed");
+    // What a client of m3ter may do is told by its policies.
+    let client = NewCredential::oauth_client(Some(server.acme), "m3ter", "client");
+    let (client, _) = server.issue(|issued| *issued = client);
+    let id = client.id.to_string();
+    assert_eq!(
+        rule(edit(&id, &json!({"permissions": ["meters:read"]}))),
+        "immutable"
+    );
+    edit(&id, &json!({"name": "other"})).expect(200);
+}
+
+#[test]
+fn a_key_is_for_a_surface_that_is_served() {
+    let server = Server::start();
+    let members = json!({"permissions": ["*"], "surface": "nowhere"});
+    let refused = create(&server, &server.admin_key, &members).json();
+    assert_eq!(refused["errors"][0]["pointer"], "/surface", "{refused}");
+    assert_eq!(refused["errors"][0]["allowed"], json!(["native"]));
+    let members = json!({"permissions": ["*"], "surface": "native", "environment": "test"});
+    let made = create(&server, &server.admin_key, &members).expect(201);
+    assert_eq!(
+        (&made["surface"], &made["environment"]),
+        (&json!("native"), &json!("test"))
+    );
+}
