@@ -43,7 +43,8 @@ impl Default for Options {
 pub(crate) struct Server {
     running: meterd_testkit::Server,
     pub(crate) acme: OrganizationId,
-    pub(crate) rival: OrganizationId,
+    /// Every path with its methods.
+    pub(crate) routes: Vec<(&'static str, Vec<String>)>,
     pub(crate) key: String,
     pub(crate) test_key: String,
     pub(crate) rival_key: String,
@@ -64,10 +65,12 @@ impl Server {
 
     pub(crate) fn start_with(options: Options) -> Self {
         let settings = options.settings;
+        let mut routes = Vec::new();
         let running = meterd_testkit::Server::start(options.general, |parts| {
             let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
             let app = App::new(core, settings);
             let surface = Arc::new(FsmNavigatorSurface::new(app)) as Arc<dyn Surface>;
+            routes = surface.routes().list().collect();
             // The pipeline wants something that answers below no prefix, too.
             ["/fsm-navigator", ""]
                 .map(|prefix| Mount {
@@ -84,7 +87,7 @@ impl Server {
         };
         Self {
             acme,
-            rival,
+            routes,
             key: key(acme, Environment::Live),
             test_key: key(acme, Environment::Test),
             rival_key: key(rival, Environment::Live),

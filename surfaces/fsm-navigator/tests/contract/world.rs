@@ -11,6 +11,7 @@ pub(crate) struct World {
     pub(crate) customer: u64,
     pub(crate) location: u64,
     pub(crate) technician: u64,
+    pub(crate) asset: u64,
 }
 
 impl World {
@@ -27,6 +28,8 @@ impl World {
             customer,
             location: id(&location),
             technician,
+            // Until assets can be made.
+            asset: 1,
             server,
         }
     }
