@@ -1,5 +1,10 @@
 //! The FSM Navigator surface: customers, jobs, assets with meters, inventory and technicians of a field service company.
 
+#![expect(
+    clippy::struct_field_names,
+    reason = "documents are the wire form, whose members the original names after their resource"
+)]
+
 mod access;
 mod address;
 mod app;

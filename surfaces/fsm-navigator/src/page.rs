@@ -64,10 +64,13 @@ impl PageAsked {
     }
 }
 
+/// Whether a list has something.
+type Test<D> = Box<dyn Fn(&Stored<D>) -> bool>;
+
 /// What a list is narrowed by; all must hold.
 pub(crate) struct Filters<D> {
     equal: Vec<(&'static str, String)>,
-    tests: Vec<Box<dyn Fn(&Stored<D>) -> bool>>,
+    tests: Vec<Test<D>>,
 }
 
 impl<D: Document> Filters<D> {

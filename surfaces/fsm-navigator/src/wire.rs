@@ -135,6 +135,10 @@ pub(crate) fn text(max_chars: usize) -> impl Fn(&mut Fields<'_>, &'static str) -
     }
 }
 
+pub(crate) fn boolean(fields: &mut Fields<'_>, name: &'static str) -> Option<bool> {
+    fields.boolean(name)
+}
+
 pub(crate) fn moment(fields: &mut Fields<'_>, name: &'static str) -> Option<Moment> {
     fields.iso_time(name).map(Moment::of)
 }

@@ -156,30 +156,24 @@ impl Checked for CredentialRequest {
 /// What `PATCH` changes of a credential; what the body leaves out stays.
 #[derive(Debug)]
 pub(crate) struct CredentialEdit {
-    name: Option<String>,
-    permissions: Option<Vec<String>>,
-    addresses: Option<Vec<IpNet>>,
-    expires_at: Option<Option<Timestamp>>,
+    /// But for the limits.
+    change: CredentialChange,
     limits: Option<Vec<(String, u64)>>,
 }
 
 impl Checked for CredentialEdit {
     fn check(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.checked_string("name", NAME);
-        let permissions = fields
-            .array("permissions", PERMISSIONS_MAX)
-            .map(|items| check_permissions(fields, items));
-        let addresses = check_addresses(fields);
-        let expires_at = fields.is_given("expires_at");
-        let expires_at = expires_at.then(|| fields.timestamp("expires_at"));
+        let ends = fields.is_given("expires_at");
+        let permissions = fields.array("permissions", PERMISSIONS_MAX);
+        let change = CredentialChange {
+            name: fields.checked_string("name", NAME),
+            permissions: permissions.map(|items| check_permissions(fields, items)),
+            addresses: check_addresses(fields),
+            expires_at: ends.then(|| fields.timestamp("expires_at")),
+            limits: None,
+        };
         let limits = check_limits(fields);
-        Some(Self {
-            name,
-            permissions,
-            addresses,
-            expires_at,
-            limits,
-        })
+        Some(Self { change, limits })
     }
 }
 
@@ -303,7 +297,7 @@ pub(crate) async fn change_credential(
     let credential = app.credential(params.get("id"))?;
     let mut problems = Problems::default();
     let rules = app.keys.iter().find(|r| r.surface == credential.surface);
-    match (rules, &edit.permissions) {
+    match (rules, &edit.change.permissions) {
         (_, None) => {}
         (Some(rules), Some(permissions)) => {
             for problem in rules.permission_problems(permissions) {
@@ -314,17 +308,10 @@ pub(crate) async fn change_credential(
         (None, Some(_)) => problems.push(Problem::body("/permissions", Rule::Immutable)),
     }
     problems.into_result()?;
-    let limits = match edit.limits {
-        Some(limits) => Some(own_limits(rules.unwrap_or(&KEYS), limits)?),
-        None => None,
-    };
-    let change = CredentialChange {
-        name: edit.name,
-        permissions: edit.permissions,
-        addresses: edit.addresses,
-        expires_at: edit.expires_at,
-        limits,
-    };
+    let mut change = edit.change;
+    if let Some(limits) = edit.limits {
+        change.limits = Some(own_limits(rules.unwrap_or(&KEYS), limits)?);
+    }
     let author = author(&permit.credential, &context);
     let changed = app
         .blocking(move |app| {
