@@ -359,19 +359,16 @@ fn remote(command: &KeyCommand, server: &str, admin_key: &str) -> anyhow::Result
             limits,
             ..
         } => {
-            let mut edit = json!({});
-            if name.is_some() {
-                edit["name"] = json!(name);
-            }
-            if !permissions.is_empty() {
-                edit["permissions"] = json!(permissions);
-            }
-            if *any_address || !addresses.is_empty() {
-                edit["addresses"] = json!(addresses);
-            }
-            if !limits.is_empty() {
-                edit["limits"] = limits_json(limits);
-            }
+            let addresses_change = *any_address || !addresses.is_empty();
+            let members = [
+                name.as_ref().map(|name| ("name", json!(name))),
+                (!permissions.is_empty()).then(|| ("permissions", json!(permissions))),
+                addresses_change.then(|| ("addresses", json!(addresses))),
+                (!limits.is_empty()).then(|| ("limits", limits_json(limits))),
+            ];
+            let members = members.into_iter().flatten();
+            let edit = members.map(|(name, value)| (name.to_owned(), value));
+            let edit = Value::Object(edit.collect());
             api.patch(&format!("/v1/credentials/{id}"), &edit)?;
             println!("changed {id}");
         }

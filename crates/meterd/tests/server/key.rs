@@ -223,9 +223,9 @@ fn a_key_pair_of_the_m3ter_api_is_good_for_tokens() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Creates and edits a key of the FSM Navigator API on one target; `told` is the status of a path below the API, asked
-/// with a key.
-fn life_of_an_fsm_key(target: &[&str], told: &dyn Fn(&str, &str) -> u16) {
+/// Creates and edits a key of the FSM Navigator API on one target; `status` is that of a path below the API, asked with
+/// a key.
+fn life_of_an_fsm_key(target: &[&str], status: &dyn Fn(&str, &str) -> u16) {
     let create = |more: &[&str]| {
         let mut arguments = vec!["create", "--surface", "fsm-navigator", "--name", "app"];
         arguments.extend(["--organization", "acme"]);
@@ -233,26 +233,27 @@ fn life_of_an_fsm_key(target: &[&str], told: &dyn Fn(&str, &str) -> u16) {
         key(&arguments, target)
     };
     let live = create(&["--permission", "jobs:read", "--limit", "fsm-read=1"]).succeeded();
-    let (id, secret) = (live.after("id"), live.after("secret"));
+    let id = live.after("id");
+    let secret = live.after("secret");
     assert!(secret.starts_with("fsm_live_"), "{secret}");
     let test = create(&["--permission", "jobs:read", "--environment", "test"]).succeeded();
     assert!(test.after("secret").starts_with("fsm_test_"));
     create(&["--permission", "jobs:*"]).failed_with(&["permissions[0]", "scope"]);
     create(&["--permission", "jobs:read", "--limit", "none=1"]).failed_with(&["none"]);
-    assert_eq!(told(&secret, "/jobs"), 200);
-    assert_eq!(told(&secret, "/customers"), 403);
+    assert_eq!(status(&secret, "/jobs"), 200);
+    assert_eq!(status(&secret, "/customers"), 403);
 
     let change = |more: &[&str]| {
         let arguments = [&["change", id.as_str()], more].concat();
         key(&arguments, target)
     };
     change(&["--permission", "customers:read"]).succeeded();
-    assert_eq!(told(&secret, "/customers"), 200);
-    assert_eq!(told(&secret, "/jobs"), 403);
+    assert_eq!(status(&secret, "/customers"), 200);
+    assert_eq!(status(&secret, "/jobs"), 403);
     change(&["--address", "192.0.2.0/24", "--name", "moved"]).succeeded();
-    assert_eq!(told(&secret, "/customers"), 403);
+    assert_eq!(status(&secret, "/customers"), 403);
     change(&["--any-address"]).succeeded();
-    assert_eq!(told(&secret, "/customers"), 200);
+    assert_eq!(status(&secret, "/customers"), 200);
     change(&["--permission", "*"]).failed_with(&["permissions[0]"]);
     let listed = key(&["list", "--organization", "acme"], target).succeeded();
     let line = line_of(&listed.stdout, &id);
@@ -263,7 +264,7 @@ fn life_of_an_fsm_key(target: &[&str], told: &dyn Fn(&str, &str) -> u16) {
     let rotated = key(&["rotate", &id], target).succeeded().after("secret");
     assert!(rotated.starts_with("fsm_live_"), "{rotated}");
     key(&["revoke", &id], target).succeeded();
-    assert_eq!(told(&rotated, "/customers"), 401);
+    assert_eq!(status(&rotated, "/customers"), 401);
 }
 
 fn fsm_status(server: &Server, key: &str, path: &str) -> u16 {
