@@ -386,7 +386,7 @@ fn apply_fsm_navigator(
         };
         let mut show = |what: &str, applied| println!("  {what}: {}", word(applied));
         set_up
-            .apply(control, set, author, &mut show)
+            .apply(control, &parts.engine, set, author, &mut show)
             .map_err(said)?;
     }
     Ok(())

@@ -18,6 +18,6 @@ pub use id::{
     Subject, TextError, TextRule, check_text,
 };
 pub use measurement::{Measurement, MeasurementError};
-pub use meter::{FIELDS_MAX, MeterDefinition, MeterKind, ValueField};
+pub use meter::{FIELDS_MAX, MeterDefinition, MeterKind, RESET, ValueField};
 pub use time::{TimeError, Timestamp};
 pub use window::{Window, Zone, ZoneError};

@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most value fields, and most attributes, that a meter may have.
 pub const FIELDS_MAX: usize = 32;
 
+/// Attribute and text by which a measurement of a register begins a new count: what it says is no difference to the one
+/// before.
+pub const RESET: (&str, &str) = ("reset", "true");
+
 /// The fields of one meter. Its name and id belong to the resource that carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterDefinition {

@@ -1,12 +1,22 @@
 //! Assets: what is looked after (4.3).
 
+use crate::access::{Access, AssetsRead, AssetsWrite};
+use crate::app::App;
 use crate::asset_type::AssetType;
+use crate::envelope::One;
 use crate::location::Location;
-use crate::record::{Record, names};
-use crate::status::statuses;
+use crate::meter::{MeterView, meters_of};
+use crate::page::{Filters, Search};
+use crate::record::{At, Editable, Found, Listed, Look, Record, Shown, View, names};
+use crate::status::{Stateful, Status, check_change, read_status, statuses};
 use crate::technician::Technician;
-use crate::wire::{Moment, Word};
-use meterd_control::{Document, Reference, Resource};
+use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, text};
+use axum::extract::State;
+use meterd_control::{Admission, Document, Reference, Resource, Stored, Writes};
+use meterd_fault::{Fault, Problem, Rule};
+use meterd_http::fields::Fields;
+use meterd_http::{Failure, Reply};
+use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +37,18 @@ pub(crate) struct Asset {
     pub(crate) install_date: Option<Moment>,
     pub(crate) warranty_expiration: Option<Moment>,
     pub(crate) notes: Option<String>,
+}
+
+/// What is joined to an asset.
+#[derive(Debug, Serialize)]
+pub(crate) struct Joined {
+    asset_type_name: Option<String>,
+    location_name: Option<String>,
+    /// The location's.
+    customer_id: Option<u64>,
+    /// Only where one asset is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meters: Option<Vec<MeterView>>,
 }
 
 statuses! {
@@ -82,6 +104,13 @@ impl Resource for Asset {
         let technician = technician.map(|id| names::<Technician>("/assigned_technician_id", id));
         [kind, location, technician].into_iter().flatten().collect()
     }
+
+    fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
+        match admission.before.map(|before| before.document.status) {
+            Some(from) if from != self.status => check_change(Self::RESOURCE, from, self.status),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Record for Asset {
@@ -95,7 +124,210 @@ impl Record for Asset {
     fn set_number(&mut self, number: u64) {
         self.asset_id = number;
         if self.asset_tag.is_empty() {
-            self.asset_tag = format!("AST-{number:06}");
+            self.asset_tag = usual_tag(number);
         }
     }
+
+    /// Not if somebody gave its usual tag to another asset.
+    fn may_get(
+        &self,
+        number: u64,
+        writes: &Writes<'_>,
+        space: OrganizationId,
+    ) -> Result<bool, Fault> {
+        if !self.asset_tag.is_empty() {
+            return Ok(true);
+        }
+        let holder = writes.find_by_key::<Self>(space, "asset_tag", &usual_tag(number))?;
+        Ok(holder.is_none())
+    }
+}
+
+impl Shown for Asset {
+    type Read = AssetsRead;
+    type View = View<Self, Joined>;
+    const ONE: &'static str = "asset";
+
+    fn view(stored: &Stored<Self>, look: &Look<'_>) -> Result<Self::View, Fault> {
+        let joined = Joined::of(&stored.document, look)?;
+        Ok(View::of(stored, stored.document.clone(), joined))
+    }
+}
+
+impl Joined {
+    fn of(asset: &Asset, look: &Look<'_>) -> Result<Self, Fault> {
+        let asset_type = look.find_some::<AssetType>(asset.asset_type_id)?;
+        let location = look.find_some::<Location>(asset.location_id)?;
+        let location = location.as_ref().map(|location| &location.document);
+        Ok(Self {
+            asset_type_name: asset_type.map(|t| t.document.asset_type_name.clone()),
+            location_name: location.map(|location| location.location_name.clone()),
+            customer_id: location.map(|location| location.customer_id),
+            meters: None,
+        })
+    }
+}
+
+impl Listed for Asset {
+    fn filters(fields: &mut Fields<'_>, _: &Look<'_>) -> Result<Filters<Self>, Fault> {
+        let mut filters = Filters::<Self>::read(fields);
+        let status = AssetStatus::read(fields, "status");
+        filters.equal("status", status.map(Word::word));
+        for name in ["asset_type_id", "location_id"] {
+            filters.equal(name, id(fields, name));
+        }
+        filters.when(fields.string("condition"), |wanted, stored| {
+            is_same(stored.document.condition.as_ref(), wanted)
+        });
+        filters.when(fields.string("ownership_type"), |wanted, stored| {
+            is_same(stored.document.ownership_type.as_ref(), wanted)
+        });
+        filters.when(Search::read(fields), |search, stored| {
+            let asset: &Self = &stored.document;
+            search.is_in(&asset.asset_name)
+                || search.is_in(&asset.asset_tag)
+                || (asset.serial_number.as_ref()).is_some_and(|text| search.is_in(text))
+        });
+        Ok(filters)
+    }
+}
+
+impl Editable for Asset {
+    type Write = AssetsWrite;
+
+    fn read(fields: &mut Fields<'_>, at: &At<'_, Self>) -> Option<Self> {
+        let before = at.before;
+        let asset_name = required(
+            fields,
+            "asset_name",
+            before.map(|b| &b.asset_name),
+            text(NAME_MAX),
+        );
+        let asset_tag = optional(
+            fields,
+            "asset_tag",
+            before.map(|b| b.asset_tag.clone()),
+            text(NAME_MAX),
+        );
+        let notes = optional(
+            fields,
+            "notes",
+            before.and_then(|b| b.notes.clone()),
+            text(TEXT_MAX),
+        );
+        let mut line = |name, of: fn(&Self) -> &Option<String>| {
+            optional(
+                fields,
+                name,
+                before.and_then(|b| of(b).clone()),
+                text(NAME_MAX),
+            )
+        };
+        let condition = line("condition", |b| &b.condition);
+        let ownership_type = line("ownership_type", |b| &b.ownership_type);
+        let serial_number = line("serial_number", |b| &b.serial_number);
+        let manufacturer = line("manufacturer", |b| &b.manufacturer);
+        let model = line("model", |b| &b.model);
+        let mut named =
+            |name, of: fn(&Self) -> Option<u64>| optional(fields, name, before.and_then(of), id);
+        let asset_type_id = named("asset_type_id", |b| b.asset_type_id);
+        let location_id = named("location_id", |b| b.location_id);
+        let assigned_technician_id = named("assigned_technician_id", |b| b.assigned_technician_id);
+        let mut time = |name, of: fn(&Self) -> Option<Moment>| {
+            optional(fields, name, before.and_then(of), moment)
+        };
+        let purchase_date = time("purchase_date", |b| b.purchase_date);
+        let install_date = time("install_date", |b| b.install_date);
+        let warranty_expiration = time("warranty_expiration", |b| b.warranty_expiration);
+        let mut asset = Self {
+            asset_id: before.map_or(0, |b| b.asset_id),
+            asset_tag: asset_tag.unwrap_or_default(),
+            asset_name: asset_name?,
+            asset_type_id,
+            status: before.map_or(AssetStatus::Active, |b| b.status),
+            condition,
+            ownership_type,
+            serial_number,
+            manufacturer,
+            model,
+            location_id,
+            assigned_technician_id,
+            purchase_date,
+            install_date,
+            warranty_expiration,
+            notes,
+        };
+        if before.is_some() {
+            asset.set_number(asset.asset_id);
+        }
+        asset.read_status(fields, at);
+        Some(asset)
+    }
+}
+
+impl Asset {
+    /// A new asset is there or to be installed; another one changes as its status allows.
+    fn read_status(&mut self, fields: &mut Fields<'_>, at: &At<'_, Self>) {
+        let Some(status) = read_status::<Self>(fields) else {
+            return;
+        };
+        let may_begin = matches!(status, AssetStatus::Active | AssetStatus::PendingInstall);
+        if at.before.is_none() && !may_begin {
+            let text = "must be Active or Pending Install for a new asset".into();
+            let code = "first_status";
+            fields.refuse("status", Rule::Other { code, text });
+        } else {
+            self.status = status;
+        }
+    }
+
+    /// Whether anything can still be done with it: nothing leaves its last statuses (5.2).
+    pub(crate) fn check_in_use(&self) -> Result<(), Fault> {
+        if !self.status.is_terminal() {
+            return Ok(());
+        }
+        let text = format!(
+            "must not be that of an asset that is {}",
+            self.status.word()
+        )
+        .into();
+        let code = "asset_status";
+        let rule = Rule::Other { code, text };
+        Err(Fault::invalid(Problem::query("id", rule)))
+    }
+}
+
+impl Stateful for Asset {
+    type Status = AssetStatus;
+    const STATUS: [&'static str; 2] = ["status", "asset_status"];
+    const REASON: &'static str = "reason";
+
+    fn status(&self) -> AssetStatus {
+        self.status
+    }
+
+    fn enter(&mut self, status: AssetStatus, _: Timestamp) {
+        self.status = status;
+    }
+}
+
+/// `GET /assets?id=`, with the asset's meters.
+pub(crate) async fn retrieve_asset(
+    State(app): State<App>,
+    access: Access<AssetsRead>,
+    Found(found): Found<Asset>,
+) -> Result<Reply<One<<Asset as Shown>::View>>, Failure> {
+    let mut joined = Joined::of(&found.document, &app.look(access.space))?;
+    joined.meters = Some(meters_of(&app, access.space, found.document.asset_id).await?);
+    let view = View::of(&found, found.document.clone(), joined);
+    Ok(Reply::ok(One::of(&access.context, Asset::ONE, view)))
+}
+
+/// As the original's example has it: `AST-000123`.
+fn usual_tag(number: u64) -> String {
+    format!("AST-{number:06}")
+}
+
+fn is_same(text: Option<&String>, wanted: &str) -> bool {
+    text.is_some_and(|text| text.to_lowercase() == wanted.trim().to_lowercase())
 }

@@ -7,14 +7,13 @@ use crate::page::{Filters, Search};
 use crate::record::{
     At, Editable, Listed, Look, Nothing, Record, Replaceable, Shown, View, list_with,
 };
-use crate::wire::{NAME_MAX, TEXT_MAX, boolean, optional, required, text};
+use crate::wire::{NAME_MAX, TEXT_MAX, amount, boolean, optional, required, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored};
 use meterd_fault::Fault;
-use meterd_http::fields::{DecimalRange, Fields};
+use meterd_http::fields::Fields;
 use meterd_http::{ExactNumber, Failure, Reply};
-use meterd_model::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -200,10 +199,4 @@ pub(crate) async fn list_low_stock(
         filters.when(Some(()), |(), stored| stored.document.is_low());
         Ok(filters)
     })
-}
-
-/// An amount of money.
-fn amount(fields: &mut Fields<'_>, name: &'static str) -> Option<ExactNumber> {
-    let range = DecimalRange::AtLeast(Decimal::ZERO);
-    fields.decimal(name, range).map(ExactNumber)
 }

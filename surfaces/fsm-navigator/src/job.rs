@@ -6,10 +6,11 @@ use crate::customer::Customer;
 use crate::location::Location;
 use crate::page::{Filters, Search};
 use crate::record::{At, Editable, Listed, Look, Nothing, Record, Shown, View, names};
+use crate::service::record_completion;
 use crate::status::{Stateful, check_change, read_status, statuses};
 use crate::technician::Technician;
 use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, text, words};
-use meterd_control::{Admission, Document, Reference, Resource, Stored};
+use meterd_control::{Admission, Document, Reference, Resource, Stored, Writes};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
 use meterd_model::Timestamp;
@@ -156,6 +157,18 @@ impl Record for Job {
 
     fn set_number(&mut self, number: u64) {
         self.job_id = number;
+    }
+
+    fn follow(
+        writes: &mut Writes<'_>,
+        before: Option<&Stored<Self>>,
+        after: &Stored<Self>,
+    ) -> Result<(), Fault> {
+        let was = before.map(|before| before.document.job_status);
+        if after.document.job_status == JobStatus::Completed && was != Some(JobStatus::Completed) {
+            record_completion(writes, after)?;
+        }
+        Ok(())
     }
 }
 
@@ -314,13 +327,43 @@ impl Editable for Job {
         };
         job.read_status(fields, at);
         if before.is_none() && job.sla_due_date.is_none() {
-            job.sla_due_date = Some(due(at, job.customer_id));
+            job.sla_due_date = Some(due(&at.look, at.now, job.customer_id));
         }
         Some(job)
     }
 }
 
 impl Job {
+    /// A new one about an asset, at the asset's location; none if it has no location.
+    pub(crate) fn about(
+        look: &Look<'_>,
+        asset: &Asset,
+        title: &str,
+        description: String,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Fault> {
+        let Some(location) = look.find_some::<Location>(asset.location_id)? else {
+            return Ok(None);
+        };
+        let customer_id = location.document.customer_id;
+        Ok(Some(Self {
+            job_id: 0,
+            job_title: title.chars().take(NAME_MAX).collect(),
+            job_description: description,
+            job_status: JobStatus::Pending,
+            job_priority: Priority::Medium,
+            assigned_technician_id: None,
+            customer_location_id: location.document.location_id,
+            customer_id,
+            scheduled_start: None,
+            scheduled_end: None,
+            actual_start: None,
+            actual_end: None,
+            asset_ids: vec![asset.asset_id],
+            sla_due_date: Some(due(look, now, customer_id)),
+        }))
+    }
+
     /// A new job waits, or is assigned if it has somebody; another one changes as its status allows.
     fn read_status(&mut self, fields: &mut Fields<'_>, at: &At<'_, Self>) {
         let Some(status) = read_status::<Self>(fields) else {
@@ -360,11 +403,11 @@ impl Stateful for Job {
 }
 
 /// When a job of this customer is due, counted from now.
-fn due(at: &At<'_, Job>, customer: u64) -> Moment {
-    let customer = at.look.find::<Customer>(customer).ok().flatten();
+fn due(look: &Look<'_>, now: Timestamp, customer: u64) -> Moment {
+    let customer = look.find::<Customer>(customer).ok().flatten();
     let hours = customer.and_then(|stored| stored.document.default_sla_hours);
     let hours = u32::try_from(hours.unwrap_or(SLA_HOURS)).unwrap_or(u32::MAX);
-    Moment::of(at.now.saturating_add(HOUR * hours))
+    Moment::of(now.saturating_add(HOUR * hours))
 }
 
 /// Ids of things, each once.

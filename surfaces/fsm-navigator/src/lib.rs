@@ -17,23 +17,29 @@ mod envelope;
 mod inventory;
 mod job;
 mod location;
+mod meter;
 mod page;
 mod provision;
+mod reading;
 mod record;
+mod register;
 mod routes;
+mod service;
 mod settings;
 mod status;
 mod stock;
 mod surface;
 mod technician;
+mod threshold;
+mod transfer;
 mod wire;
 
 pub use access::{KEYS, SCOPES};
 pub use app::App;
 pub use dialect::FsmNavigatorDialect;
 pub use provision::{
-    Applied, DataSet, Named, NewTechnician, SetUp, apply_asset_type, apply_plan,
-    apply_stock_location, apply_technician,
+    Amount, Applied, DataSet, Named, NewMeter, NewReset, NewTechnician, SetUp, apply_asset_type,
+    apply_meter, apply_plan, apply_reset, apply_stock_location, apply_technician,
 };
 pub use settings::{FsmNavigatorLimits, FsmNavigatorSettings};
 pub use surface::{FsmNavigatorSurface, documents};

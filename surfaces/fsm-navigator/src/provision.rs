@@ -1,16 +1,27 @@
-//! What the original's dashboard does: plans, technicians, types of assets, places of stock. Each is told by its name, and doing it
+//! What the original's dashboard does: plans, technicians, types of assets, places of stock, meters and their resets. Each is told by its name, and doing it
 //! twice changes nothing.
 
+use crate::asset::Asset;
 use crate::asset_type::AssetType;
 use crate::company::{Company, ONLY, space_of};
+use crate::meter::{AssetMeter, meter_key};
 use crate::record::{Record, create_numbered, replace_changed};
+use crate::register::{Register, engine_meter};
 use crate::stock::StockLocation;
 use crate::technician::{Availability, Technician, TechnicianStatus};
-use crate::wire::Word;
-use meterd_control::{Author, Control, Environment};
+use crate::threshold::ThresholdAction;
+use crate::wire::{Moment, Word};
+use meterd_control::{Author, Control, Document, Environment, Store, Stored};
+use meterd_engine::{Batch, Engine, OnConflict, Verdict};
 use meterd_fault::{Fault, Problem, Rule};
-use meterd_model::OrganizationId;
+use meterd_http::fields::{decimal_rule, time_rule};
+use meterd_http::{ExactNumber, submit_fault};
+use meterd_model::{Decimal, MeasurementId, OrganizationId, RESET, Timestamp};
 use serde::Deserialize;
+use uuid::Uuid;
+
+/// Longest unit, in characters.
+const UNIT_MAX: usize = 32;
 
 /// One of a company's two data sets.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +96,8 @@ pub struct SetUp {
     pub technician: Vec<NewTechnician>,
     pub asset_type: Vec<Named>,
     pub stock_location: Vec<Named>,
+    pub meter: Vec<NewMeter>,
+    pub reset: Vec<NewReset>,
 }
 
 impl SetUp {
@@ -96,13 +109,20 @@ impl SetUp {
         for named in self.asset_type.iter().chain(&self.stock_location) {
             nonblank("name", named.name.clone())?;
         }
+        for meter in &self.meter {
+            meter.check()?;
+        }
+        for reset in &self.reset {
+            reset.check()?;
+        }
         Ok(())
     }
 
-    /// Makes what is not there; `show` hears of each thing and what became of it.
+    /// Makes what is not there; `show` hears of each thing and what became of it. Waits for the disk.
     pub fn apply(
         &self,
         control: &Control,
+        engine: &Engine,
         set: DataSet,
         author: &Author,
         show: &mut dyn FnMut(&str, Applied),
@@ -120,7 +140,120 @@ impl SetUp {
             let (_, applied) = apply_stock_location(control, set, name, author)?;
             show(&format!("stock location {name}"), applied);
         }
+        for meter in &self.meter {
+            let (_, applied) = apply_meter(control, set, meter, author)?;
+            show(&format!("meter {} of {}", meter.name, meter.asset), applied);
+        }
+        for reset in &self.reset {
+            let applied = apply_reset(control, engine, set, reset, author)?;
+            let NewReset {
+                asset, meter, at, ..
+            } = reset;
+            show(&format!("reset of {meter} of {asset} at {at}"), applied);
+        }
         Ok(())
+    }
+}
+
+/// A meter of an asset, told by the asset's tag and its own name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMeter {
+    /// The asset's tag.
+    pub asset: String,
+    pub name: String,
+    /// 1 to 32 characters. Stays as it is.
+    pub unit: String,
+    /// What the first reading may not be below; 0 unless told otherwise.
+    pub initial_reading: Option<Amount>,
+    pub threshold_value: Option<Amount>,
+    /// `alert` unless told otherwise, or `create_job`.
+    pub threshold_action: Option<String>,
+}
+
+/// That a meter began a new count, as one that was replaced does. Told by meter and time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewReset {
+    /// The asset's tag.
+    pub asset: String,
+    /// The meter's name.
+    pub meter: String,
+    /// RFC 3339; the fraction is dropped.
+    pub at: String,
+    /// What the new count begins with.
+    pub base: Amount,
+}
+
+/// A number that is not negative. In a file, one with a fraction stands in quotes: no digit of it is lost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Amount {
+    Integer(i64),
+    Text(String),
+}
+
+impl Amount {
+    fn read(&self, member: &str) -> Result<ExactNumber, Fault> {
+        let number = match self {
+            Self::Integer(integer) => Decimal::from(*integer),
+            Self::Text(text) => text
+                .parse()
+                .map_err(|error| refused(member, decimal_rule(error)))?,
+        };
+        if number.is_negative() {
+            let (min, max) = (Some("0".to_owned()), None);
+            return Err(refused(member, Rule::Range { min, max }));
+        }
+        Ok(ExactNumber(number))
+    }
+}
+
+impl NewMeter {
+    /// Asset and engine meter are not known yet.
+    fn read(&self) -> Result<AssetMeter, Fault> {
+        let unit = nonblank("unit", self.unit.clone())?;
+        if unit.chars().count() > UNIT_MAX {
+            let (min, max) = (1, UNIT_MAX as u64);
+            return Err(refused("unit", Rule::Length { min, max }));
+        }
+        let amount = |member, amount: &Option<Amount>| {
+            let amount = amount.as_ref();
+            amount.map(|amount| amount.read(member)).transpose()
+        };
+        let initial_reading = amount("initial_reading", &self.initial_reading)?;
+        Ok(AssetMeter {
+            meter_id: 0,
+            asset_id: 0,
+            meter_name: nonblank("name", self.name.clone())?,
+            unit,
+            initial_reading: initial_reading.unwrap_or(ExactNumber(Decimal::ZERO)),
+            threshold_value: amount("threshold_value", &self.threshold_value)?,
+            threshold_action: word(
+                "threshold_action",
+                self.threshold_action.clone(),
+                ThresholdAction::Alert,
+            )?,
+            engine_meter: Uuid::nil(),
+            crossing: None,
+        })
+    }
+
+    /// What is wrong with it, before anything is written.
+    pub fn check(&self) -> Result<(), Fault> {
+        self.read().map(|_| ())
+    }
+}
+
+impl NewReset {
+    fn read(&self) -> Result<(Timestamp, Decimal), Fault> {
+        let at = Timestamp::parse(&self.at).map_err(|error| refused("at", time_rule(error)))?;
+        Ok((Moment::of(at).time(), self.base.read("base")?.0))
+    }
+
+    /// What is wrong with it, before anything is written.
+    pub fn check(&self) -> Result<(), Fault> {
+        self.read().map(|_| ())
     }
 }
 
@@ -190,6 +323,89 @@ pub fn apply_stock_location(
     apply(control, set, ("location_name", &name), location, author)
 }
 
+/// Returns the meter's id. The asset must be there.
+pub fn apply_meter(
+    control: &Control,
+    set: DataSet,
+    new: &NewMeter,
+    author: &Author,
+) -> Result<(u64, Applied), Fault> {
+    let mut wanted = new.read()?;
+    let space = set.space();
+    control.store().write(author, |writes| {
+        wanted.asset_id = tagged(writes.store(), space, &new.asset)?;
+        let key = meter_key(wanted.asset_id, &wanted.meter_name);
+        let Some(current) = writes.find_by_key::<AssetMeter>(space, "meter_name", &key)? else {
+            let (asset, name, unit) = (wanted.asset_id, &wanted.meter_name, &wanted.unit);
+            wanted.engine_meter = engine_meter(writes, space, asset, name, unit)?;
+            let created = create_numbered(writes, space, wanted)?;
+            return Ok((created.document.meter_id, Applied::Created));
+        };
+        let known = &current.document;
+        if known.unit != wanted.unit {
+            return Err(refused("unit", Rule::Immutable));
+        }
+        wanted.meter_id = known.meter_id;
+        wanted.engine_meter = known.engine_meter;
+        wanted.crossing.clone_from(&known.crossing);
+        let stored = replace_changed(writes, &current, wanted)?;
+        Ok((stored.document.meter_id, applied(&current, &stored)))
+    })
+}
+
+/// Stores a reset. Later readings are compared with what it begins with, earlier ones as before.
+pub fn apply_reset(
+    control: &Control,
+    engine: &Engine,
+    set: DataSet,
+    reset: &NewReset,
+    author: &Author,
+) -> Result<Applied, Fault> {
+    let (at, base) = reset.read()?;
+    let (space, store) = (set.space(), control.store());
+    let key = meter_key(tagged(store, space, &reset.asset)?, &reset.meter);
+    let meter = store.find_by_key::<AssetMeter>(space, "meter_name", &key)?;
+    let meter = meter.ok_or_else(|| unknown("meter", AssetMeter::RESOURCE))?;
+    let id = format!("reset-{}-{}", meter.document.meter_id, at.seconds());
+    let id = MeasurementId::new(id).map_err(Fault::internal)?;
+    let register = Register::new(engine, &meter)?;
+    let (name, yes) = RESET;
+    let measurement = register.measurement(id, at, base, &[(name, Some(yes.to_owned()))])?;
+    let batch = Batch {
+        organization: space,
+        received: author.at,
+        measurements: vec![measurement],
+        on_conflict: OnConflict::Reject,
+    };
+    let ticket = engine.submit(batch).map_err(submit_fault)?;
+    let receipt = ticket.wait().map_err(submit_fault)?;
+    match receipt.verdicts.first() {
+        Some(Verdict::Duplicate) => Ok(Applied::Unchanged),
+        // Readings after it were accepted by what it says.
+        Some(Verdict::Conflict) => Err(refused("base", Rule::Immutable)),
+        _ => Ok(Applied::Created),
+    }
+}
+
+/// The id of the asset with this tag.
+fn tagged(store: &Store, space: OrganizationId, tag: &str) -> Result<u64, Fault> {
+    let asset = store.find_by_key::<Asset>(space, "asset_tag", tag)?;
+    let asset = asset.ok_or_else(|| unknown("asset", Asset::RESOURCE))?;
+    Ok(asset.document.asset_id)
+}
+
+fn unknown(member: &str, resource: meterd_fault::Resource) -> Fault {
+    refused(member, Rule::UnknownReference { resource })
+}
+
+fn applied<D>(before: &Stored<D>, after: &Stored<D>) -> Applied {
+    if before.version == after.version {
+        Applied::Unchanged
+    } else {
+        Applied::Updated
+    }
+}
+
 /// Makes the record, or what is there under the unique key equal to it.
 fn apply<R: Record>(
     control: &Control,
@@ -207,12 +423,7 @@ fn apply<R: Record>(
         let number = current.document.number();
         wanted.set_number(number);
         let stored = replace_changed(writes, &current, wanted)?;
-        let applied = if stored.version == current.version {
-            Applied::Unchanged
-        } else {
-            Applied::Updated
-        };
-        Ok((number, applied))
+        Ok((number, applied(&current, &stored)))
     })
 }
 

@@ -31,6 +31,17 @@ pub(crate) trait Record: Resource + PartialEq {
 
     fn set_number(&mut self, number: u64);
 
+    /// Whether a new one may get this number; one that it may not is passed over.
+    fn may_get(
+        &self,
+        number: u64,
+        writes: &Writes<'_>,
+        space: OrganizationId,
+    ) -> Result<bool, Fault> {
+        let (_, _, _) = (number, writes, space);
+        Ok(true)
+    }
+
     /// What happens in the same transaction as a change.
     fn follow(
         writes: &mut Writes<'_>,
@@ -395,7 +406,11 @@ pub(crate) fn create_numbered<R: Record>(
     space: OrganizationId,
     mut document: R,
 ) -> Result<Arc<Stored<R>>, Fault> {
-    document.set_number(writes.next_number(space, R::KIND)?);
+    let mut number = writes.next_number(space, R::KIND)?;
+    while !document.may_get(number, writes, space)? {
+        number = writes.next_number(space, R::KIND)?;
+    }
+    document.set_number(number);
     let created = writes.create_checked(space, document)?;
     R::follow(writes, None, &created)?;
     Ok(created)
@@ -426,9 +441,4 @@ pub(crate) async fn without_id_below<A: Record, R: Editable>(
     _: Found<A>,
 ) -> Failure {
     without_id::<R>(access).await
-}
-
-/// What is not there yet.
-pub(crate) async fn not_built<S: Scope>(_: Access<S>) -> Failure {
-    Kind::UnknownRoute.into()
 }

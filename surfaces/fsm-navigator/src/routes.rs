@@ -1,18 +1,21 @@
 //! Every route of the surface, by resource. Paths are those of the second style of addressing, see `address`.
 
-use crate::access::{AssetsMeter, AssetsRead, AssetsService, AssetsTransfer, AssetsWrite};
 use crate::app::App;
+use crate::asset::{Asset, retrieve_asset};
 use crate::customer::{Customer, retrieve_customer};
 use crate::inventory::{Item, list_low_stock};
 use crate::job::Job;
 use crate::location::{Location, list_locations};
+use crate::reading::submit_reading;
 use crate::record::{
-    change, create, create_below, list, not_built, replace, retrieve, without_id, without_id_below,
+    change, create, create_below, list, replace, retrieve, without_id, without_id_below,
 };
+use crate::service::{ServiceRecord, list_service_history};
 use crate::settings::{LIST, READ};
 use crate::status::change_status;
 use crate::stock::{StockLocation, adjust_stock, list_stock, list_transactions, transfer_stock};
 use crate::technician::Technician;
+use crate::transfer::transfer_asset;
 use meterd_http::Routes;
 use meterd_http::route::{RouteTable, get, patch, post, put};
 
@@ -79,36 +82,30 @@ fn assets(table: RouteTable<App>) -> RouteTable<App> {
         .route(
             "/api/v1/assets",
             [
-                get(not_built::<AssetsRead>).class(LIST),
-                post(not_built::<AssetsWrite>),
-                put(not_built::<AssetsWrite>),
-                patch(not_built::<AssetsWrite>),
+                get(list::<Asset>).class(LIST),
+                post(create::<Asset>),
+                put(without_id::<Asset>),
+                patch(without_id::<Asset>),
             ],
         )
         .route(
             "/api/v1/assets/{id}",
             [
-                get(not_built::<AssetsRead>).class(READ),
-                put(not_built::<AssetsWrite>),
-                patch(not_built::<AssetsWrite>),
+                get(retrieve_asset).class(READ),
+                put(change::<Asset>),
+                patch(change_status::<Asset>),
             ],
         )
         .route(
             "/api/v1/assets/{id}/service_history",
-            [get(not_built::<AssetsRead>).class(LIST)],
+            [get(list_service_history).class(LIST)],
         )
         .route(
             "/api/v1/assets/{id}/service",
-            [post(not_built::<AssetsService>)],
+            [post(create_below::<Asset, ServiceRecord>)],
         )
-        .route(
-            "/api/v1/assets/{id}/meter_reading",
-            [post(not_built::<AssetsMeter>)],
-        )
-        .route(
-            "/api/v1/assets/{id}/transfer",
-            [post(not_built::<AssetsTransfer>)],
-        )
+        .route("/api/v1/assets/{id}/meter_reading", [post(submit_reading)])
+        .route("/api/v1/assets/{id}/transfer", [post(transfer_asset)])
 }
 
 fn inventory(table: RouteTable<App>) -> RouteTable<App> {

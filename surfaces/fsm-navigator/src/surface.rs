@@ -12,10 +12,14 @@ use crate::envelope::request_id;
 use crate::inventory::Item;
 use crate::job::Job;
 use crate::location::Location;
+use crate::meter::AssetMeter;
+use crate::reading::ReadingNote;
 use crate::routes::routes;
+use crate::service::ServiceRecord;
 use crate::settings::DAILY;
 use crate::stock::{StockLocation, Transaction};
 use crate::technician::Technician;
+use crate::transfer::Transfer;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use meterd_control::{Allowance, Decision, Documents, LimitPolicy};
@@ -53,15 +57,19 @@ impl FsmNavigatorSurface {
 pub fn documents() -> Documents {
     Documents::new()
         .with::<Asset>()
+        .with::<AssetMeter>()
         .with::<AssetType>()
         .with::<Company>()
         .with::<Customer>()
         .with::<Item>()
         .with::<Job>()
         .with::<Location>()
+        .with::<ReadingNote>()
+        .with::<ServiceRecord>()
         .with::<StockLocation>()
         .with::<Technician>()
         .with::<Transaction>()
+        .with::<Transfer>()
 }
 
 impl Surface for FsmNavigatorSurface {

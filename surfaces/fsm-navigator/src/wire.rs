@@ -1,8 +1,9 @@
 //! Types that the bodies of many operations share, and reading a body that makes something or changes it.
 
 use meterd_fault::Rule;
-use meterd_http::fields::Fields;
-use meterd_model::{TimeError, Timestamp};
+use meterd_http::ExactNumber;
+use meterd_http::fields::{DecimalRange, Fields};
+use meterd_model::{Decimal, TimeError, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest title or name, in characters (3.6).
@@ -147,4 +148,10 @@ pub(crate) fn moment(fields: &mut Fields<'_>, name: &'static str) -> Option<Mome
 pub(crate) fn id(fields: &mut Fields<'_>, name: &'static str) -> Option<u64> {
     let id = fields.integer(name, 1, i64::MAX)?;
     u64::try_from(id).ok()
+}
+
+/// An amount of money.
+pub(crate) fn amount(fields: &mut Fields<'_>, name: &'static str) -> Option<ExactNumber> {
+    let range = DecimalRange::AtLeast(Decimal::ZERO);
+    fields.decimal(name, range).map(ExactNumber)
 }

@@ -29,7 +29,7 @@ impl Ids {
             job: id(&world.job()),
             customer: world.customer,
             location: world.location,
-            asset: world.asset,
+            asset: id(&world.asset()),
             item: id(&server.post("/inventory", &item)),
             place: place.unwrap().0,
             technician: world.technician,

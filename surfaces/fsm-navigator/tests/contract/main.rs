@@ -9,13 +9,18 @@
 )]
 
 mod access;
+mod assets;
 mod checklist;
+mod checklist_assets;
 mod customers;
 mod inventory;
 mod isolation;
 mod jobs;
 mod limits;
+mod reading_oracle;
+mod readings;
 mod scopes;
 mod server;
+mod services;
 mod statuses;
 mod world;

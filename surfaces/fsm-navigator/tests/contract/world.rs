@@ -1,7 +1,8 @@
 //! A company with one of each thing, and how a test makes more.
 
 use crate::server::Server;
-use meterd_surface_fsm_navigator::{NewTechnician, apply_technician};
+use meterd_surface_fsm_navigator::{NewMeter, NewTechnician, apply_meter, apply_technician};
+use meterd_testkit::client::Answer;
 use meterd_testkit::system;
 use serde_json::{Value, json};
 
@@ -11,7 +12,6 @@ pub(crate) struct World {
     pub(crate) customer: u64,
     pub(crate) location: u64,
     pub(crate) technician: u64,
-    pub(crate) asset: u64,
 }
 
 impl World {
@@ -28,8 +28,6 @@ impl World {
             customer,
             location: id(&location),
             technician,
-            // Until assets can be made.
-            asset: 1,
             server,
         }
     }
@@ -39,6 +37,43 @@ impl World {
     pub(crate) fn job(&self) -> Value {
         let body = json!({"job_title": "Inspect", "customer_location_id": self.location});
         self.server.post("/jobs", &body)
+    }
+
+    /// Makes an asset at the location and returns it.
+    #[track_caller]
+    pub(crate) fn asset(&self) -> Value {
+        let body = json!({"asset_name": "Generator", "location_id": self.location});
+        self.server.post("/assets", &body)
+    }
+
+    /// Gives an asset a meter `Engine Hours` in hours, otherwise as `shape` makes it, and returns the meter's id.
+    pub(crate) fn meter(&self, asset: &Value, shape: impl FnOnce(&mut NewMeter)) -> u64 {
+        let mut new = NewMeter {
+            asset: asset["asset_tag"].as_str().unwrap().to_owned(),
+            name: "Engine Hours".to_owned(),
+            unit: "hours".to_owned(),
+            initial_reading: None,
+            threshold_value: None,
+            threshold_action: None,
+        };
+        shape(&mut new);
+        let server = &self.server;
+        let (id, _) = apply_meter(&server.control, server.live(), &new, &system()).unwrap();
+        id
+    }
+
+    /// Hands in a reading of a meter: the value, and when it was read.
+    pub(crate) fn read(&self, asset: u64, meter: u64, value: &str, at: &str) -> Answer {
+        let body = json!({"meter_id": meter, "reading_value": value, "reading_date": at});
+        let path = format!("/assets?id={asset}&sub=meter_reading");
+        self.server.ask("POST", &path, Some(&body))
+    }
+
+    /// What the asset's first meter is at.
+    #[track_caller]
+    pub(crate) fn current(&self, asset: u64) -> Value {
+        let asset = self.server.get(&format!("/assets?id={asset}"));
+        asset["asset"]["meters"][0]["current_reading"].clone()
     }
 }
 

@@ -1,0 +1,350 @@
+//! Readings as the engine keeps them: one engine meter of kind register for each name and unit, of which every asset is
+//! a subject. So the native API answers for a whole fleet at once.
+
+use crate::app::App;
+use crate::meter::AssetMeter;
+use crate::record::Look;
+use meterd_control::{Meter, Stored, Writes};
+use meterd_engine::{
+    Aggregation, Cancel, Engine, Filter, Function, ListCursor, Listed, Listing, Number, Query,
+};
+use meterd_fault::Fault;
+use meterd_http::query_fault;
+use meterd_model::{
+    AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterDefinition, MeterId,
+    MeterKind, MeterName, OrganizationId, RESET, Subject, TextError, Timestamp, ValueField, Zone,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The value field that holds a reading.
+const READING: &str = "reading";
+/// Attributes of a reading.
+pub(crate) const READING_ID: &str = "reading_id";
+pub(crate) const SOURCE: &str = "source";
+pub(crate) const JOB_ID: &str = "job_id";
+/// Times of this surface are whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
+/// Letters of a meter's name that the engine meter's is made of; a number may follow.
+const NAME_MAX: usize = 70;
+/// Rows that are looked at together, if the first will not do.
+const PAGE: usize = 1_000;
+
+/// The readings of one meter.
+#[derive(Clone, Debug)]
+pub(crate) struct Register<'a> {
+    engine: &'a Engine,
+    space: OrganizationId,
+    meter: MeterId,
+    subject: Subject,
+}
+
+/// A reading, a reset, or what somebody stored through another surface.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) value: Decimal,
+    pub(crate) listed: Listed,
+}
+
+/// What a new reading stands between.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) before: Option<Decimal>,
+    pub(crate) after: Option<Decimal>,
+    /// Whether nothing is later.
+    pub(crate) is_last: bool,
+}
+
+impl Entry {
+    fn of(listed: Listed) -> Option<Self> {
+        let values = listed.measurement.values.iter();
+        let value = values.clone().find(|(name, _)| name.as_str() == READING);
+        let value = value.map(|(_, value)| *value)?;
+        Some(Self { value, listed })
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        self.listed.measurement.time
+    }
+
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+        let mut attributes = self.listed.measurement.attributes.iter();
+        let found = attributes.find(|(known, _)| known.as_str() == name);
+        found.map(|(_, text)| text.as_str())
+    }
+
+    fn cursor(&self) -> ListCursor {
+        ListCursor {
+            time: self.time(),
+            sequence: self.listed.sequence,
+        }
+    }
+}
+
+impl<'a> Register<'a> {
+    pub(crate) fn of(app: &'a App, meter: &Stored<AssetMeter>) -> Result<Self, Fault> {
+        Self::new(&app.engine, meter)
+    }
+
+    pub(crate) fn new(engine: &'a Engine, meter: &Stored<AssetMeter>) -> Result<Self, Fault> {
+        let subject = format!("asset-{}", meter.document.asset_id);
+        Ok(Self {
+            engine,
+            space: meter.organization,
+            meter: MeterId(meter.document.engine_meter),
+            subject: Subject::new(subject).map_err(Fault::internal)?,
+        })
+    }
+
+    /// A measurement of the meter, with those of these attributes that have a text.
+    pub(crate) fn measurement(
+        &self,
+        id: MeasurementId,
+        time: Timestamp,
+        value: Decimal,
+        attributes: &[(&str, Option<String>)],
+    ) -> Result<Measurement, Fault> {
+        let attributes = attributes.iter().filter_map(|(name, text)| {
+            let text = AttributeValue::new(text.as_ref()?);
+            Some(field(name).and_then(|name| Ok((name, text?))))
+        });
+        Ok(Measurement {
+            id,
+            meter: self.meter,
+            subject: self.subject.clone(),
+            time,
+            end_time: None,
+            values: vec![(field(READING).map_err(Fault::internal)?, value)],
+            attributes: attributes
+                .collect::<Result<_, TextError>>()
+                .map_err(Fault::internal)?,
+        })
+    }
+
+    /// What is stored under an id and counts.
+    pub(crate) fn find(&self, id: &MeasurementId) -> Result<Option<Entry>, Fault> {
+        let trace = (self.engine)
+            .trace(self.space, id, 1, &Cancel::new())
+            .map_err(query_fault)?;
+        let newest = trace.and_then(|mut trace| trace.versions.pop());
+        Ok(newest.and_then(|version| {
+            Entry::of(Listed {
+                sequence: version.sequence,
+                received: version.received,
+                measurement: version.measurement?,
+            })
+        }))
+    }
+
+    pub(crate) fn last(&self) -> Result<Option<Entry>, Fault> {
+        self.first_of(self.listing())
+    }
+
+    /// The one before, by time and then by order of arrival.
+    pub(crate) fn before(&self, entry: &Entry) -> Result<Option<Entry>, Fault> {
+        self.first_of(Listing {
+            after: Some(entry.cursor()),
+            ..self.listing()
+        })
+    }
+
+    /// What a reading of this second would stand between. A reset ends what it must not exceed.
+    pub(crate) fn place(&self, second: Timestamp) -> Result<Place, Fault> {
+        let next_second = second.saturating_add(SECOND);
+        let last = self.last()?;
+        let is_last = last.as_ref().is_none_or(|last| last.time() < next_second);
+        if is_last {
+            return Ok(Place {
+                before: last.map(|last| last.value),
+                after: None,
+                is_last,
+            });
+        }
+        let before = self.first_of(Listing {
+            to: Some(next_second),
+            ..self.listing()
+        })?;
+        Ok(Place {
+            before: before.map(|before| before.value),
+            after: self.earliest(next_second, self.next_reset(next_second)?)?,
+            is_last,
+        })
+    }
+
+    fn listing(&self) -> Listing {
+        Listing {
+            meter: Some(self.meter),
+            filter: self.filter(),
+            limit: 1,
+            ..Listing::default()
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            subjects: Some(vec![self.subject.clone()]),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// The newest of a listing that has a reading, which is nearly always the newest.
+    fn first_of(&self, mut listing: Listing) -> Result<Option<Entry>, Fault> {
+        loop {
+            let page = (self.engine)
+                .list(self.space, &listing, &Cancel::new())
+                .map_err(query_fault)?;
+            let found = page.measurements.into_iter().find_map(Entry::of);
+            if found.is_some() || page.next.is_none() {
+                return Ok(found);
+            }
+            listing.after = page.next;
+            listing.limit = PAGE;
+        }
+    }
+
+    /// When the first reset from `from` on was.
+    fn next_reset(&self, from: Timestamp) -> Result<Option<Timestamp>, Fault> {
+        let (reset, yes) = RESET;
+        let reset = field(reset).map_err(Fault::internal)?;
+        let mut listing = Listing {
+            from: Some(from),
+            limit: PAGE,
+            ..self.listing()
+        };
+        listing.filter.attributes = vec![(reset, vec![yes.to_owned()])];
+        let mut oldest = None;
+        loop {
+            let page = (self.engine)
+                .list(self.space, &listing, &Cancel::new())
+                .map_err(query_fault)?;
+            let last = page.measurements.last();
+            oldest = last.map(|last| last.measurement.time).or(oldest);
+            listing.after = page.next;
+            if listing.after.is_none() {
+                return Ok(oldest);
+            }
+        }
+    }
+
+    /// The first reading in a range.
+    fn earliest(&self, from: Timestamp, to: Option<Timestamp>) -> Result<Option<Decimal>, Fault> {
+        let query = Query {
+            meter: self.meter,
+            from,
+            to: to.unwrap_or(Timestamp::MAX),
+            zone: Zone::UTC,
+            window: None,
+            group_by: Vec::new(),
+            filter: self.filter(),
+            aggregations: vec![Aggregation {
+                function: Function::Earliest,
+                field: Some(field(READING).map_err(Fault::internal)?),
+            }],
+            order_by: Vec::new(),
+            offset: 0,
+            limit: 1,
+        };
+        let answer = (self.engine)
+            .query(self.space, &query, &Cancel::new())
+            .map_err(query_fault)?;
+        let row = answer.rows.into_iter().next();
+        Ok(row.and_then(|row| match row.values.first()? {
+            Some(Number::Decimal(value)) => value.to_decimal(),
+            _ => None,
+        }))
+    }
+}
+
+/// The engine meter for meters of this name and unit, which is made if there is none. Two meters of one asset never share
+/// one.
+pub(crate) fn engine_meter(
+    writes: &mut Writes<'_>,
+    space: OrganizationId,
+    asset: u64,
+    name: &str,
+    unit: &str,
+) -> Result<Uuid, Fault> {
+    let definition = definition(unit).map_err(Fault::internal)?;
+    let look = Look {
+        store: writes.store(),
+        space,
+    };
+    let taken = look.every::<AssetMeter>(&[("asset_id", &asset.to_string())])?;
+    let taken: BTreeSet<Uuid> = taken.iter().map(|m| m.document.engine_meter).collect();
+    let base = engine_name(name);
+    for number in 1_u32.. {
+        let name = match number {
+            1 => base.clone(),
+            _ => format!("{base}_{number}"),
+        };
+        let Some(found) = writes.find_by_key::<Meter>(space, "name", &name)? else {
+            let meter = Meter {
+                name: MeterName::new(name).map_err(Fault::internal)?,
+                definition,
+                retention_days: None,
+            };
+            return Ok(writes.create(space, meter)?.id);
+        };
+        if serves(&found, &definition) && !taken.contains(&found.id) {
+            return Ok(found.id);
+        }
+    }
+    Err(Fault::internal("all names of meters are taken"))
+}
+
+fn definition(unit: &str) -> Result<MeterDefinition, TextError> {
+    let (reset, _) = RESET;
+    let unit = unit.to_owned();
+    let attributes = [READING_ID, SOURCE, JOB_ID, reset].map(field);
+    Ok(MeterDefinition {
+        kind: MeterKind::Register,
+        values: [(field(READING)?, ValueField { unit })].into(),
+        attributes: attributes.into_iter().collect::<Result<_, _>>()?,
+    })
+}
+
+/// Whether a meter that somebody made takes what one of this definition does.
+fn serves(meter: &Arc<Stored<Meter>>, definition: &MeterDefinition) -> bool {
+    let known = &meter.document.definition;
+    let mut values = definition.values.iter();
+    known.kind == definition.kind
+        && values.all(|(name, field)| known.values.get(name) == Some(field))
+        && known.attributes.is_superset(&definition.attributes)
+}
+
+/// Lower case, and `_` for all that is no letter or digit.
+fn engine_name(name: &str) -> String {
+    let name = name.to_lowercase();
+    let mut plain = String::from(if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        ""
+    } else {
+        "meter_"
+    });
+    let plain_char = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    plain.extend(name.chars().map(plain_char).take(NAME_MAX));
+    plain
+}
+
+fn field(name: &str) -> Result<FieldName, TextError> {
+    FieldName::new(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::engine_name;
+
+    #[test]
+    fn names_become_names_of_engine_meters() {
+        for (name, expected) in [
+            ("Engine Hours", "engine_hours"),
+            ("kWh (total)", "kwh__total_"),
+            ("2nd counter", "meter_2nd_counter"),
+            ("Öl", "meter__l"),
+        ] {
+            assert_eq!(engine_name(name), expected);
+        }
+        assert!(engine_name(&"9".repeat(300)).len() <= 80);
+    }
+}

@@ -1,0 +1,149 @@
+//! Thresholds of meters: what happens when a reading reaches one (5.4).
+//!
+//! That a reading will reach it is noted with the meter before the reading is stored, and settled after: so it is acted on
+//! once, also if the server stops in between. Whoever takes the meter's next reading then settles what was left.
+
+use crate::app::App;
+use crate::asset::Asset;
+use crate::job::Job;
+use crate::meter::AssetMeter;
+use crate::record::{Look, create_numbered, replace_changed};
+use crate::register::Register;
+use crate::wire::{Word, words};
+use meterd_control::{Author, Document, NewEvent, ResourceRef, Stored, Writes};
+use meterd_fault::Fault;
+use meterd_http::ExactNumber;
+use meterd_model::MeasurementId;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+
+words! {
+    /// What is done besides the alert.
+    ThresholdAction { Alert = "alert", CreateJob = "create_job" }
+}
+
+/// That a reading reached the threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Crossing {
+    pub(crate) reading_id: u64,
+    measurement: MeasurementId,
+    value: ExactNumber,
+    /// Whether it was acted on; until then the reading may not be stored.
+    is_settled: bool,
+    job_id: Option<u64>,
+}
+
+/// What an answer says of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ThresholdView {
+    crossed: bool,
+    action: &'static str,
+    job_id: Option<u64>,
+}
+
+impl Crossing {
+    /// By a reading that is about to be stored.
+    pub(crate) fn ahead(reading_id: u64, measurement: MeasurementId, value: ExactNumber) -> Self {
+        Self {
+            reading_id,
+            measurement,
+            value,
+            is_settled: false,
+            job_id: None,
+        }
+    }
+}
+
+impl ThresholdView {
+    /// Of the reading, if it reached the threshold.
+    pub(crate) fn of(meter: &AssetMeter, reading_id: u64) -> Option<Self> {
+        let crossing = meter.crossing.as_ref()?;
+        (crossing.reading_id == reading_id).then(|| Self {
+            crossed: true,
+            action: meter.threshold_action.word(),
+            job_id: crossing.job_id,
+        })
+    }
+}
+
+/// Acts on what was noted of the meter, if its reading is stored; else forgets it. The caller holds the meter's turn.
+pub(crate) fn settle(
+    app: &App,
+    author: &Author,
+    stored: Arc<Stored<AssetMeter>>,
+) -> Result<Arc<Stored<AssetMeter>>, Fault> {
+    let crossing = stored.document.crossing.as_ref();
+    let Some(crossing) = crossing.filter(|crossing| !crossing.is_settled) else {
+        return Ok(stored);
+    };
+    let is_stored = Register::of(app, &stored)?
+        .find(&crossing.measurement)?
+        .is_some();
+    app.control.store().write(author, |writes| {
+        let current = writes.get::<AssetMeter>(stored.organization, stored.id)?;
+        let mut meter = current.document.clone();
+        meter.crossing = if is_stored {
+            Some(act(writes, &current, crossing)?)
+        } else {
+            None
+        };
+        replace_changed(writes, &current, meter)
+    })
+}
+
+/// The alert is an event. A job needs a place to go to, which the asset may not have.
+fn act(
+    writes: &mut Writes<'_>,
+    stored: &Stored<AssetMeter>,
+    crossing: &Crossing,
+) -> Result<Crossing, Fault> {
+    let (space, meter) = (stored.organization, &stored.document);
+    let look = Look {
+        store: writes.store(),
+        space,
+    };
+    let asset = look.find::<Asset>(meter.asset_id)?;
+    let asset = asset.ok_or_else(|| Fault::internal("a meter has lost its asset"))?;
+    let job = match meter.threshold_action {
+        ThresholdAction::Alert => None,
+        ThresholdAction::CreateJob => {
+            let (title, description) = words_of(&asset.document, meter, crossing);
+            let now = writes.author().at;
+            Job::about(&look, &asset.document, &title, description, now)?
+        }
+    };
+    let job = job.map(|job| create_numbered(writes, space, job));
+    let job_id = job.transpose()?.map(|job| job.document.job_id);
+    writes.append(&NewEvent {
+        organization: space,
+        kind: format!("{}.threshold", AssetMeter::EVENT),
+        resource: Some(ResourceRef {
+            kind: AssetMeter::KIND.to_owned(),
+            id: stored.id.to_string(),
+        }),
+        data: json!({
+            "asset_id": meter.asset_id,
+            "meter_id": meter.meter_id,
+            "reading_id": crossing.reading_id,
+            "reading_value": crossing.value.0.to_string(),
+            "threshold_value": meter.threshold_value.map(|threshold| threshold.0.to_string()),
+            "job_id": job_id,
+        }),
+    })?;
+    Ok(Crossing {
+        is_settled: true,
+        job_id,
+        ..crossing.clone()
+    })
+}
+
+/// Title and description of a job.
+fn words_of(asset: &Asset, meter: &AssetMeter, crossing: &Crossing) -> (String, String) {
+    let (name, tag) = (&asset.asset_name, &asset.asset_tag);
+    let (meter, unit) = (&meter.meter_name, &meter.unit);
+    (
+        format!("{name} ({tag}): {meter} threshold reached"),
+        format!("The reading of {meter} is {} {unit}.", crossing.value.0),
+    )
+}
