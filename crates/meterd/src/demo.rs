@@ -1,10 +1,12 @@
 //! `meterd demo`: a server with ready-made organizations and real measurements, to try everything on.
 
 mod data;
+mod fsm_navigator;
 mod m3ter;
 mod show;
 mod wattwatchers;
 
+use self::fsm_navigator::FsmNavigatorReady;
 use self::m3ter::M3terReady;
 use self::wattwatchers::{Fleet, WattwatchersReady};
 use crate::cli::DemoOptions;
@@ -35,6 +37,7 @@ struct Ready {
     native: NativeReady,
     m3ter: M3terReady,
     wattwatchers: WattwatchersReady,
+    fsm_navigator: FsmNavigatorReady,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,14 +88,18 @@ pub(crate) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
     let wattwatchers_file = options.data.join("demo-keys-wattwatchers.json");
     let settings = &config.wattwatchers;
     let wattwatchers = wattwatchers::prepare(&parts, settings, &wattwatchers_file, &author)?;
+    let fsm_file = options.data.join("demo-keys-fsm-navigator.json");
+    let fsm_navigator = fsm_navigator::prepare(&parts, &fsm_file, &author)?;
     let engine = Arc::clone(&parts.engine);
     let filled = parts.clone();
     let history_days = options.history_days;
     let (stop, stopped) = mpsc::channel();
     let mut living = None;
     server::run(config, parts, |addresses| {
-        let ready = ready_for(addresses, keys, m3ter, wattwatchers);
+        let ready = ready_for(addresses, keys, m3ter, wattwatchers, fsm_navigator);
         m3ter::fill(&filled, &ready.m3ter, &m3ter_file.with_extension("filled"))?;
+        let done = fsm_file.with_extension("filled");
+        fsm_navigator::fill(&filled, &ready.fsm_navigator, &done)?;
         let done = wattwatchers_file.with_extension("filled");
         let fleet = Fleet::fill(&ready.wattwatchers, history_days, &done)?;
         living = Some(std::thread::spawn(move || fleet.live(&stopped)));
@@ -141,6 +148,7 @@ fn ready_for(
     keys: NativeReady,
     m3ter: M3terReady,
     wattwatchers: WattwatchersReady,
+    fsm_navigator: FsmNavigatorReady,
 ) -> Ready {
     let base_url = addresses
         .first()
@@ -158,6 +166,10 @@ fn ready_for(
         wattwatchers: WattwatchersReady {
             base_url: format!("{base_url}/wattwatchers"),
             ..wattwatchers
+        },
+        fsm_navigator: FsmNavigatorReady {
+            base_url: format!("{base_url}/fsm-navigator/api/v1"),
+            ..fsm_navigator
         },
         base_url,
     }

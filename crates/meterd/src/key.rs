@@ -437,11 +437,13 @@ pub(crate) fn text<'a>(json: &'a Value, member: &str) -> &'a str {
     json.get(member).and_then(Value::as_str).unwrap_or("")
 }
 
-/// The native API of a running server.
+/// An API of a running server, the native one unless told otherwise.
 #[derive(Debug)]
 pub(crate) struct Api {
     agent: ureq::Agent,
     server: String,
+    /// Where it wants its key.
+    key_header: &'static str,
     key: String,
 }
 
@@ -455,6 +457,15 @@ impl Api {
         Self::with_time_limit(server, key, None)
     }
 
+    /// With the key in a header of its own.
+    pub(crate) fn with_header(server: &str, key_header: &'static str, key: &str) -> Self {
+        Self {
+            key_header,
+            key: key.to_owned(),
+            ..Self::new(server, key)
+        }
+    }
+
     fn with_time_limit(server: &str, key: &str, limit: Option<Duration>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -464,6 +475,7 @@ impl Api {
         Self {
             agent,
             server: server.trim_end_matches('/').to_owned(),
+            key_header: "Authorization",
             key: format!("Bearer {key}"),
         }
     }
@@ -494,7 +506,7 @@ impl Api {
     ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         self.agent
             .get(format!("{}{path}", self.server))
-            .header("Authorization", &self.key)
+            .header(self.key_header, &self.key)
             .query_pairs(query.iter().map(|(name, value)| (*name, value.as_str())))
             .call()
     }
@@ -508,16 +520,16 @@ impl Api {
         let request = self
             .agent
             .post(format!("{}{path}", self.server))
-            .header("Authorization", &self.key)
+            .header(self.key_header, &self.key)
             .header("Content-Type", media_type);
         read_answer(request.send(body))
     }
 
-    fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let request = self
             .agent
             .patch(format!("{}{path}", self.server))
-            .header("Authorization", &self.key)
+            .header(self.key_header, &self.key)
             .header("Content-Type", "application/json");
         read_answer(request.send(body.to_string().as_bytes()))
     }
@@ -526,7 +538,7 @@ impl Api {
         let request = self
             .agent
             .delete(format!("{}{path}", self.server))
-            .header("Authorization", &self.key);
+            .header(self.key_header, &self.key);
         read_answer(request.call())
     }
 }

@@ -113,7 +113,7 @@ pub(crate) async fn meters_of(
     if meters.is_empty() {
         return Ok(Vec::new());
     }
-    let slot = app.query_slot().await?;
+    let slot = app.query_slot(space).await?;
     app.blocking(move |app| {
         let _slot = slot;
         let views = meters.iter().map(|meter| MeterView::of(app, meter));

@@ -1,12 +1,13 @@
-//! What the original's dashboard does: plans, technicians, types of assets, places of stock, meters and their resets. Each is told by its name, and doing it
-//! twice changes nothing.
+//! What the original's dashboard does: plans, technicians, types of assets, places of stock, meters and their resets. Each
+//! is told by its name, and doing it twice changes nothing.
 
 use crate::asset::Asset;
 use crate::asset_type::AssetType;
 use crate::company::{Company, ONLY, space_of};
 use crate::meter::{AssetMeter, meter_key};
+use crate::reading::{READINGS, reading_id};
 use crate::record::{Record, create_numbered, replace_changed};
-use crate::register::{Register, engine_meter};
+use crate::register::{READING_ID, Register, SOURCE, engine_meter};
 use crate::stock::StockLocation;
 use crate::technician::{Availability, Technician, TechnicianStatus};
 use crate::threshold::ThresholdAction;
@@ -18,10 +19,14 @@ use meterd_http::fields::{decimal_rule, time_rule};
 use meterd_http::{ExactNumber, submit_fault};
 use meterd_model::{Decimal, MeasurementId, OrganizationId, RESET, Timestamp};
 use serde::Deserialize;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Longest unit, in characters.
 const UNIT_MAX: usize = 32;
+
+/// Where readings come from that the API did not take.
+const DASHBOARD: &str = "dashboard";
 
 /// One of a company's two data sets.
 #[derive(Clone, Copy, Debug)]
@@ -363,9 +368,7 @@ pub fn apply_reset(
 ) -> Result<Applied, Fault> {
     let (at, base) = reset.read()?;
     let (space, store) = (set.space(), control.store());
-    let key = meter_key(tagged(store, space, &reset.asset)?, &reset.meter);
-    let meter = store.find_by_key::<AssetMeter>(space, "meter_name", &key)?;
-    let meter = meter.ok_or_else(|| unknown("meter", AssetMeter::RESOURCE))?;
+    let meter = meter_named(store, space, &reset.asset, &reset.meter)?;
     let id = format!("reset-{}-{}", meter.document.meter_id, at.seconds());
     let id = MeasurementId::new(id).map_err(Fault::internal)?;
     let register = Register::new(engine, &meter)?;
@@ -387,11 +390,74 @@ pub fn apply_reset(
     }
 }
 
+/// Gives a meter the readings that were taken before it came here, each with its second, the earliest first. Returns how
+/// many: none if the meter has a reading already. Waits for the disk.
+pub fn import_readings(
+    control: &Control,
+    engine: &Engine,
+    set: DataSet,
+    (asset, meter): (&str, &str),
+    readings: &[(Timestamp, Decimal)],
+    author: &Author,
+) -> Result<usize, Fault> {
+    let (space, store) = (set.space(), control.store());
+    let meter = meter_named(store, space, asset, meter)?;
+    let register = Register::new(engine, &meter)?;
+    if readings.is_empty() || register.last()?.is_some() {
+        return Ok(0);
+    }
+    let first = meter.document.initial_reading.0;
+    let values = std::iter::once(first).chain(readings.iter().map(|(_, value)| *value));
+    if !values.is_sorted() || !readings.is_sorted_by(|a, b| a.0 < b.0) {
+        let text = "must rise, and begin at the initial reading".into();
+        let code = "rising";
+        return Err(refused("readings", Rule::Other { code, text }));
+    }
+    let mut measurements = Vec::with_capacity(readings.len());
+    store.write(author, |writes| {
+        for (at, value) in readings {
+            let number = writes.next_number(space, READINGS)?;
+            let taken = Moment::of(*at);
+            let id = reading_id(&meter.document, taken, *value)?;
+            measurements.push(register.measurement(
+                id,
+                taken.time(),
+                *value,
+                &[
+                    (READING_ID, Some(number.to_string())),
+                    (SOURCE, Some(DASHBOARD.to_owned())),
+                ],
+            )?);
+        }
+        Ok(())
+    })?;
+    let batch = Batch {
+        organization: space,
+        received: author.at,
+        measurements,
+        on_conflict: OnConflict::Reject,
+    };
+    let ticket = engine.submit(batch).map_err(submit_fault)?;
+    ticket.wait().map_err(submit_fault)?;
+    Ok(readings.len())
+}
+
 /// The id of the asset with this tag.
 fn tagged(store: &Store, space: OrganizationId, tag: &str) -> Result<u64, Fault> {
     let asset = store.find_by_key::<Asset>(space, "asset_tag", tag)?;
     let asset = asset.ok_or_else(|| unknown("asset", Asset::RESOURCE))?;
     Ok(asset.document.asset_id)
+}
+
+fn meter_named(
+    store: &Store,
+    space: OrganizationId,
+    asset: &str,
+    name: &str,
+) -> Result<Arc<Stored<AssetMeter>>, Fault> {
+    let key = meter_key(tagged(store, space, asset)?, name);
+    let meter = store.find_by_key::<AssetMeter>(space, "meter_name", &key)?;
+    meter.ok_or_else(|| unknown("meter", AssetMeter::RESOURCE))
 }
 
 fn unknown(member: &str, resource: meterd_fault::Resource) -> Fault {

@@ -29,7 +29,7 @@ use uuid::Uuid;
 /// How far ahead of the server's clock a reading may be.
 const AHEAD_MAX: Duration = Duration::from_mins(5);
 /// What readings are counted under.
-const READINGS: &str = "fsm-navigator/reading";
+pub(crate) const READINGS: &str = "fsm-navigator/reading";
 /// Where readings come from that come through here.
 const API: &str = "api";
 
@@ -184,7 +184,7 @@ async fn submit(
     meter: Uuid,
     new: NewReading,
 ) -> Result<(ReadingView, Effects, bool), Fault> {
-    let slot = app.query_slot().await?;
+    let slot = app.query_slot(space).await?;
     let (id, measurement) = app
         .blocking(move |app| {
             let _slot = slot;
@@ -204,7 +204,7 @@ async fn submit(
         };
         app.submit(batch, false).await?;
     }
-    let slot = app.query_slot().await?;
+    let slot = app.query_slot(space).await?;
     app.blocking(move |app| {
         let _slot = slot;
         let meter = app.control.store().get::<AssetMeter>(space, meter)?;
@@ -225,9 +225,7 @@ fn accept(
     let (space, meter) = (stored.organization, &stored.document);
     let register = Register::of(app, stored)?;
     let (value, date) = (new.value, new.date.unwrap_or(Moment::of(author.at)));
-    let seconds = date.time().seconds();
-    let id = format!("reading-{}-{seconds}-{value}", meter.meter_id);
-    let id = MeasurementId::new(id).map_err(Fault::internal)?;
+    let id = reading_id(meter, date, value)?;
     if register.find(&id)?.is_some() {
         return Ok((id, None));
     }
@@ -265,6 +263,17 @@ fn accept(
     ];
     let measurement = register.measurement(id.clone(), date.time(), value, &attributes)?;
     Ok((id, Some(measurement)))
+}
+
+/// What a reading is stored under: a repeat has the same.
+pub(crate) fn reading_id(
+    meter: &AssetMeter,
+    date: Moment,
+    value: Decimal,
+) -> Result<MeasurementId, Fault> {
+    let seconds = date.time().seconds();
+    let id = format!("reading-{}-{seconds}-{value}", meter.meter_id);
+    MeasurementId::new(id).map_err(Fault::internal)
 }
 
 /// A reading that is stored, and what came of it.

@@ -1,6 +1,6 @@
 //! `meterd demo`: what it loads, writes and prints is what it says.
 
-use crate::support::{Client, Home, Server, run};
+use crate::support::{Client, Home, Server, exchange, run};
 use flate2::read::GzDecoder;
 use meterd_model::Timestamp;
 use serde_json::{Value, json};
@@ -129,6 +129,7 @@ fn a_first_and_a_second_start() {
     ready_files_are_right(&home, &server);
     keys_have_their_powers(&server);
     series_are_whole(&server);
+    company_is_whole(&server);
     printed_requests_work(&server);
     device_keys_have_their_powers(&server);
     devices_measure_what_the_houses_used(&server);
@@ -148,6 +149,7 @@ fn a_first_and_a_second_start() {
     keys_have_their_powers(&again);
     device_keys_have_their_powers(&again);
     devices_measure_what_the_houses_used(&again);
+    company_is_whole(&again);
     let client = client.at(&again.base_url);
     assert_eq!(count(&client, "electricity", None), 19_417 + 23_508);
     assert_eq!(count(&client, "water_flow", None), 1_268);
@@ -168,7 +170,31 @@ fn ready_files_are_right(home: &Home, server: &Server) {
     let ready = &server.ready;
     assert_eq!(
         names(ready),
-        ["base_url", "m3ter", "native", "wattwatchers"]
+        [
+            "base_url",
+            "fsm_navigator",
+            "m3ter",
+            "native",
+            "wattwatchers"
+        ]
+    );
+    assert_eq!(
+        names(&ready["fsm_navigator"]),
+        [
+            "asset_id",
+            "asset_without_meter_id",
+            "base_url",
+            "blocked_ip_key",
+            "customer_id",
+            "jobs_read_key",
+            "key",
+            "limited_key",
+            "location_id",
+            "meter_id",
+            "other_company_key",
+            "revoked_key",
+            "test_key"
+        ]
     );
     assert_eq!(
         names(&ready["m3ter"]),
@@ -243,6 +269,8 @@ fn keys_have_their_powers(server: &Server) {
         names,
         [
             "demo",
+            "fsm-demo",
+            "fsm-other",
             "m3ter-demo",
             "m3ter-other",
             "wattwatchers-demo",
@@ -400,6 +428,65 @@ fn devices_go_on_living(server: &Server) {
     crate::support::until("a record of Short Energy", || latest() > before);
 }
 
+/// Asks the FSM Navigator API; status and body.
+fn ask_fsm(server: &Server, key: &str, path: &str) -> (u16, Value) {
+    let ready = &server.ready["fsm_navigator"];
+    let path = format!("/fsm-navigator/api/v1{path}");
+    assert!(text(ready, "/base_url").ends_with("/fsm-navigator/api/v1"));
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+    let key = text(ready, &format!("/{key}"));
+    let request = format!("{head}X-API-Key: {key}\r\n\r\n");
+    let answer = exchange(server.connect(), request.as_bytes());
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap())
+}
+
+/// 40 customers, 120 assets with a year of readings, and jobs in every state.
+fn company_is_whole(server: &Server) {
+    let ask = |path: &str| ask_fsm(server, "key", path).1;
+    let total = |path: &str| ask(path)["pagination"]["total"].clone();
+    assert_eq!(total("/customers?has_locations=1"), 40);
+    assert_eq!(total("/assets"), 120);
+    assert_eq!(total("/technicians"), 5);
+    assert_eq!(total("/jobs"), 27);
+    for status in [
+        "Pending",
+        "Assigned",
+        "In-Transit",
+        "Arrived",
+        "In%20Progress",
+        "On%20Hold",
+        "Completed",
+        "Cancelled",
+        "Declined",
+    ] {
+        assert_eq!(total(&format!("/jobs?status={status}")), 3, "{status}");
+    }
+    assert_eq!(total("/inventory?sub=low-stock"), 3);
+    let id = |name: &str| server.ready["fsm_navigator"][name].clone();
+    let with = ask(&format!("/assets/{}", id("asset_id")));
+    assert_eq!(with["asset"]["meters"][0]["meter_id"], id("meter_id"));
+    assert_ne!(with["asset"]["meters"][0]["last_reading_at"], Value::Null);
+    let without = ask(&format!("/assets/{}", id("asset_without_meter_id")));
+    assert_eq!(without["asset"]["meters"], json!([]));
+    let location = ask(&format!("/customers/{}/locations", id("customer_id")));
+    assert_eq!(location["data"][0]["location_id"], id("location_id"));
+    for (key, path, status) in [
+        ("test_key", "/customers/1", 404),
+        ("jobs_read_key", "/jobs", 200),
+        ("jobs_read_key", "/customers", 403),
+        ("blocked_ip_key", "/jobs", 403),
+        ("revoked_key", "/jobs", 401),
+        ("other_company_key", "/jobs/1", 404),
+        ("other_company_key", "/customers", 200),
+    ] {
+        assert_eq!(ask_fsm(server, key, path).0, status, "{key} {path}");
+    }
+    let statuses = [(); 6].map(|()| ask_fsm(server, "limited_key", "/jobs").0);
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);
+}
+
 fn printed_requests_work(server: &Server) {
     let stdout = server.stdout();
     let commands = printed_commands(&stdout);
@@ -440,6 +527,7 @@ fn a_start_that_was_interrupted_is_taken_up_again() {
     let server = Server::demo(&home);
     keys_have_their_powers(&server);
     series_are_whole(&server);
+    company_is_whole(&server);
 }
 
 #[test]
