@@ -7,6 +7,7 @@
 
 mod accumulate;
 mod answers;
+mod consumption;
 mod groups;
 mod numbers;
 mod plan;
@@ -18,6 +19,7 @@ use crate::segment::SegmentError;
 use crate::settings::Settings;
 use crate::state::Organization;
 pub(crate) use answers::Answers;
+use consumption::{question_before, settle};
 use groups::Ranks;
 use meterd_model::{DecimalSum, FieldName, MeterId, Subject, Timestamp, Window, Zone};
 use parking_lot::RwLock;
@@ -98,6 +100,11 @@ pub enum Function {
     /// How many distinct values, exactly: of a value field, of an attribute, or, without field, of the subject. Where
     /// a measurement carries a name as both, `Unique` takes the value.
     Unique,
+    /// By how much a register rose: over each subject's measurements that match, by time and then in the order they were
+    /// stored, the differences to the one before, which may lie before the range. Each counts where the later
+    /// measurement does, so that windows add up to the whole; a lower reading counts negatively. One that carries
+    /// [`meterd_model::RESET`] begins a new count and adds nothing.
+    Consumption,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,8 +233,20 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<QueryAnswer, QueryError> {
     query.check()?;
-    let plan = Plan::new(&organization.read(), query);
-    let found = scan(&plan, query, settings, answers, cancel)?;
+    let before = question_before(query);
+    let (plan, plan_before) = {
+        // One snapshot of both.
+        let organization = organization.read();
+        let plan_before = before
+            .as_ref()
+            .map(|before| Plan::new(&organization, before));
+        (Plan::new(&organization, query), plan_before)
+    };
+    let mut found = scan(&plan, query, settings, answers, cancel)?;
+    if let (Some(before), Some(plan)) = (&before, &plan_before) {
+        let before = scan(plan, before, settings, answers, cancel)?;
+        settle(query, &mut found, &before);
+    }
     let ranks = Ranks::new(&found.tally.groups, &found.texts, cancel)?;
     Ok(answer(query, &found.tally, &ranks))
 }

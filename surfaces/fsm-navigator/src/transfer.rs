@@ -68,7 +68,7 @@ impl Record for Transfer {
 
 impl Transfer {
     /// What the body asks for; from where is not known yet.
-    fn read(fields: &mut Fields<'_>, now: Moment) -> Option<Self> {
+    fn read(fields: &mut Fields<'_>, now: Moment) -> Self {
         fields.alias(TO_LOCATION, "location_id");
         fields.alias(TO_TECHNICIAN, "technician_id");
         match (fields.is_blank(TO_LOCATION), fields.is_blank(TO_TECHNICIAN)) {
@@ -80,7 +80,7 @@ impl Transfer {
             }
             _ => {}
         }
-        Some(Self {
+        Self {
             transfer_id: 0,
             asset_id: 0,
             from_location_id: None,
@@ -90,7 +90,7 @@ impl Transfer {
             reason: text(NAME_MAX)(fields, "reason"),
             notes: text(TEXT_MAX)(fields, "notes"),
             transfer_date: moment(fields, "transfer_date").unwrap_or(now),
-        })
+        }
     }
 
     /// Gives the asset to its new holder, who must not have it already.
@@ -128,7 +128,7 @@ pub(crate) async fn transfer_asset(
 ) -> Result<Reply<One<View<Transfer>>>, Failure> {
     let (space, author) = (access.space, access.author());
     let now = Moment::of(author.at);
-    let mut transfer = body.read(Form::LENIENT, |fields| Transfer::read(fields, now))?;
+    let mut transfer = body.read(Form::LENIENT, |fields| Some(Transfer::read(fields, now)))?;
     let stored = app
         .blocking(move |app| {
             app.control.store().write(&author, |writes| {

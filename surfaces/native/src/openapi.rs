@@ -533,7 +533,7 @@ fn schemas() -> Value {
             "group_by": {"type": ["array", "null"], "maxItems": 8, "uniqueItems": true, "items": text, "description": "`subject` or attributes."},
             "filter": {"type": ["object", "null"], "additionalProperties": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string"}}]}},
             "aggregations": {"type": "array", "minItems": 1, "maxItems": 32, "items": object(&["function"], json!({
-                "function": {"type": "string", "enum": ["sum", "min", "max", "count", "mean", "latest", "earliest", "unique"]},
+                "function": {"type": "string", "enum": ["sum", "min", "max", "count", "mean", "latest", "earliest", "unique", "consumption"], "description": "`consumption` is of meters of kind `register`."},
                 "field": {"type": ["string", "null"]},
             }))},
             "order_by": {"type": ["array", "null"], "maxItems": 8, "items": object(&["value"], json!({

@@ -12,7 +12,9 @@ use meterd_fault::{Fault, Format, Kind, Location, Problem, Resource, Rule};
 use meterd_http::fields::{Fields, Problems, texts_of};
 use meterd_http::json::{Json, child};
 use meterd_http::{Body, CancelOnDrop, Checked, Context, Failure, Permit, Reply, query_fault};
-use meterd_model::{FieldName, MeterDefinition, Subject, TextError, Timestamp, Window, Zone};
+use meterd_model::{
+    FieldName, MeterDefinition, MeterKind, Subject, TextError, Timestamp, Window, Zone,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +30,7 @@ const ROWS_MAX: i64 = 10_000;
 const WINDOWS_MAX: u64 = 100_000;
 const OFFSET_MAX: usize = 10_000_000;
 
-const FUNCTIONS: [(&str, Function); 8] = [
+const FUNCTIONS: [(&str, Function); 9] = [
     ("sum", Function::Sum),
     ("min", Function::Min),
     ("max", Function::Max),
@@ -37,6 +39,7 @@ const FUNCTIONS: [(&str, Function); 8] = [
     ("latest", Function::Latest),
     ("earliest", Function::Earliest),
     ("unique", Function::Unique),
+    ("consumption", Function::Consumption),
 ];
 
 /// Refuses a range of times that nothing can be in.
@@ -267,7 +270,7 @@ impl Question {
             .iter()
             .enumerate()
             .filter_map(|(index, asked)| {
-                let pointer = format!("/aggregations/{index}/field");
+                let pointer = format!("/aggregations/{index}");
                 resolve_aggregation(asked, definition, pointer, &mut problems)
             })
             .collect();
@@ -382,6 +385,14 @@ fn resolve_aggregation(
     problems: &mut Problems,
 ) -> Option<Aggregation> {
     let function = asked.function;
+    if function == Function::Consumption && definition.kind != MeterKind::Register {
+        let others = FUNCTIONS.iter().filter(|(_, known)| *known != function);
+        let allowed = others.map(|(word, _)| (*word).into()).collect();
+        let problem = Problem::body(child(&pointer, "function"), Rule::OneOf { allowed });
+        problems.push(problem.with_value(asked.word));
+        return None;
+    }
+    let pointer = child(&pointer, "field");
     let Some(name) = &asked.field else {
         return Some(Aggregation {
             function,

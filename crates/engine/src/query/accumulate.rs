@@ -1,5 +1,6 @@
 //! One aggregation at work: a running result per group.
 
+use super::consumption::Readings;
 use super::numbers::Numbers;
 use super::plan::{Field, Selected};
 use super::view::View;
@@ -26,6 +27,7 @@ enum Results {
         seen: HashSet<(usize, i128)>,
         counts: Vec<u64>,
     },
+    Consumption(Readings),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -56,6 +58,7 @@ impl Accumulator {
                 seen: HashSet::new(),
                 counts: Vec::new(),
             },
+            Function::Consumption => Results::Consumption(Readings::default()),
         };
         Self { results }
     }
@@ -126,6 +129,7 @@ impl Accumulator {
                     }
                 });
             }
+            Results::Consumption(readings) => readings.take(rows, field, numbers, selection),
         }
     }
 
@@ -179,6 +183,9 @@ impl Accumulator {
                     }
                 }
             }
+            (Results::Consumption(mine), Results::Consumption(theirs)) => {
+                mine.absorb(theirs, groups, text);
+            }
             // All are made from one list of functions.
             _ => {}
         }
@@ -193,6 +200,7 @@ impl Accumulator {
             Results::Latest(picks) | Results::Earliest(picks) => {
                 bytes_of::<Option<Pick>>(picks.capacity())
             }
+            Results::Consumption(readings) => readings.bytes(),
             Results::Unique { seen, counts } => {
                 bytes_of::<(usize, i128)>(seen.capacity()) + bytes_of::<u64>(counts.capacity())
             }
@@ -202,7 +210,17 @@ impl Accumulator {
     pub(super) fn unique_len(&self) -> usize {
         match &self.results {
             Results::Unique { seen, .. } => seen.len(),
+            // Each is held until the end, as distinct values are.
+            Results::Consumption(readings) => readings.len(),
             _ => 0,
+        }
+    }
+
+    /// What differences are to be worked out of.
+    pub(super) fn readings_mut(&mut self) -> Option<&mut Readings> {
+        match &mut self.results {
+            Results::Consumption(readings) => Some(readings),
+            _ => None,
         }
     }
 
@@ -223,6 +241,7 @@ impl Accumulator {
             Results::Count(counts) | Results::Unique { counts, .. } => {
                 Some(Number::Count(counts.get(group).copied().unwrap_or(0)))
             }
+            Results::Consumption(readings) => readings.sum(group),
         }
     }
 }
@@ -354,7 +373,7 @@ fn each_cell(
                 values.get(place).or_else(text)
             });
         }
-        Field::Nowhere => {}
+        Field::Register { .. } | Field::Nowhere => {}
     }
 }
 

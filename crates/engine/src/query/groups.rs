@@ -138,7 +138,7 @@ impl Groups {
         (from, self.windows.end(start))
     }
 
-    fn text(&self, group: usize, index: usize) -> TextNumber {
+    pub(super) fn text(&self, group: usize, index: usize) -> TextNumber {
         texts_of(&self.texts, group, self.width)
             .get(index)
             .copied()

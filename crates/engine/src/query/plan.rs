@@ -9,7 +9,7 @@ use crate::segment::read::{Projection, Segment, TextColumn};
 use crate::state::Organization;
 use crate::table::{Cells, Chunk};
 use crate::texts::{NO_TEXT, TextList, TextNumber, Texts};
-use meterd_model::FieldName;
+use meterd_model::{FieldName, RESET};
 use roaring::RoaringTreemap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -56,6 +56,11 @@ pub(super) enum Field {
     Attribute(usize),
     /// A name that is both: the value where there is one, else the attribute.
     ValueOrAttribute(usize, usize),
+    /// The readings of a register, and the attribute that says which begin a new count.
+    Register {
+        value: usize,
+        reset: Option<usize>,
+    },
     /// No measurement of the source carries it.
     Nowhere,
 }
@@ -177,10 +182,13 @@ impl SegmentSource {
         };
         let layout = Layout::new(query, &mut value, &mut attribute);
         let picks = (query.aggregations.iter()).any(|aggregation| {
-            matches!(aggregation.function, Function::Latest | Function::Earliest)
+            matches!(
+                aggregation.function,
+                Function::Latest | Function::Earliest | Function::Consumption
+            )
         });
         let is_covered = query.from.micros() <= meta.time_min && meta.time_max < query.to.micros();
-        projection.subjects = query.filter.subjects.is_some() || layout.names(Field::Subject);
+        projection.subjects = query.filter.subjects.is_some() || layout.keeps(TextColumn::Subject);
         projection.times = picks || !is_covered || query.window.is_some();
         projection.sequences = picks || !retired.is_empty();
         Self {
@@ -230,10 +238,17 @@ impl Layout {
     /// Whether texts of a column come out of a scan; else they are only compared with those of the filter.
     pub(super) fn keeps(&self, column: TextColumn) -> bool {
         match column {
-            TextColumn::Subject => self.names(Field::Subject),
+            TextColumn::Subject => {
+                let is_of_register = |field: &Field| matches!(field, Field::Register { .. });
+                self.names(Field::Subject) || self.fields.iter().any(is_of_register)
+            }
             TextColumn::Attribute(column) => {
-                let is_counted = |field: &Field| matches!(field, Field::ValueOrAttribute(_, at) if *at == column);
-                self.names(Field::Attribute(column)) || self.fields.iter().any(is_counted)
+                let is_taken = |field: &Field| match field {
+                    Field::ValueOrAttribute(_, at) => *at == column,
+                    Field::Register { reset, .. } => *reset == Some(column),
+                    _ => false,
+                };
+                self.names(Field::Attribute(column)) || self.fields.iter().any(is_taken)
             }
         }
     }
@@ -374,9 +389,11 @@ fn texts_of<'a>(view: &View<'a>, field: Field) -> Cells<'a, TextNumber> {
     match field {
         Field::Subject => view.subjects,
         Field::Attribute(column) => view.attributes(column),
-        Field::Row | Field::Value(_) | Field::ValueOrAttribute(..) | Field::Nowhere => {
-            Cells::new(&[], NO_TEXT)
-        }
+        Field::Row
+        | Field::Value(_)
+        | Field::ValueOrAttribute(..)
+        | Field::Register { .. }
+        | Field::Nowhere => Cells::new(&[], NO_TEXT),
     }
 }
 
@@ -394,6 +411,11 @@ fn field(
             (None, Some(attribute)) => Field::Attribute(attribute),
             (None, None) => Field::Nowhere,
         },
+        (Function::Consumption, Some(name)) => {
+            let reset = FieldName::new(RESET.0).ok();
+            let reset = reset.and_then(|reset| attribute(&reset));
+            value(name).map_or(Field::Nowhere, |value| Field::Register { value, reset })
+        }
         (_, Some(name)) => value(name).map_or(Field::Nowhere, Field::Value),
     }
 }

@@ -16,6 +16,7 @@ mod formats;
 mod fuzzing;
 mod oracle;
 mod properties;
+mod registers;
 mod rules;
 mod upkeep;
 mod windows;

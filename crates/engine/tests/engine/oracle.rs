@@ -261,11 +261,11 @@ impl Oracle {
                     .aggregations
                     .iter()
                     .map(|a| {
-                        aggregate(
-                            a.function,
-                            a.field.as_ref().map(FieldName::as_str),
-                            &members,
-                        )
+                        let name = a.field.as_ref().map(FieldName::as_str);
+                        if a.function == Function::Consumption {
+                            return self.consumption(organization, query, name?, &members);
+                        }
+                        aggregate(a.function, name, &members)
                     })
                     .collect();
                 row
@@ -280,6 +280,45 @@ impl Oracle {
                 .take(query.limit)
                 .collect(),
         }
+    }
+}
+
+impl Oracle {
+    /// The differences of the members to the reading before each, wherever that is.
+    fn consumption(
+        &self,
+        organization: OrganizationId,
+        query: &Query,
+        field: &str,
+        members: &[&Kept],
+    ) -> Option<Number> {
+        let ever = Query {
+            from: Timestamp::MIN,
+            ..query.clone()
+        };
+        let place = |kept: &Kept| (kept.measurement.time, kept.sequence);
+        let mut sum = None;
+        for member in members {
+            let Some(now) = value(&member.measurement, field) else {
+                continue;
+            };
+            let sum: &mut DecimalSum = sum.get_or_insert_default();
+            let before = self.kept.iter().filter(|kept| {
+                kept.counts(organization)
+                    && matches(&ever, &kept.measurement)
+                    && kept.measurement.subject == member.measurement.subject
+                    && value(&kept.measurement, field).is_some()
+                    && place(kept) < place(member)
+            });
+            if attribute(&member.measurement, "reset") == Some("true") {
+                continue;
+            }
+            if let Some(before) = before.max_by_key(|kept| place(kept)) {
+                sum.add(now);
+                sum.subtract(value(&before.measurement, field)?);
+            }
+        }
+        sum.map(Number::Decimal)
     }
 }
 
@@ -382,6 +421,7 @@ fn aggregate(function: Function, field: Option<&str>, members: &[&Kept]) -> Opti
         Function::Max => values.iter().map(|v| v.2).max().map(number),
         Function::Latest => values.iter().max().map(|v| number(v.2)),
         Function::Earliest => values.iter().min().map(|v| number(v.2)),
+        Function::Consumption => unreachable!("is not of the members alone"),
         Function::Count => Some(Number::Count(texts.len().try_into().unwrap())),
         Function::Unique => {
             let distinct: BTreeSet<_> = texts.into_iter().collect();

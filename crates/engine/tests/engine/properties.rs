@@ -24,8 +24,8 @@ const ZONES: [&str; 8] = [
     "Asia/Kathmandu",
 ];
 const VALUES: [&str; 3] = ["amount", "energy", "both"];
-const ATTRIBUTES: [&str; 3] = ["region", "tier", "both"];
-const TEXTS: [&str; 4] = ["eu", "us", "", "Ω-3"];
+const ATTRIBUTES: [&str; 4] = ["region", "tier", "both", "reset"];
+const TEXTS: [&str; 5] = ["eu", "us", "", "Ω-3", "true"];
 const SUBJECTS: [&str; 4] = ["device-1", "device-2", "Äpfel", "z"];
 /// Around changes of daylight saving in Berlin, St. John's and Lord Howe, and Samoa's lost day.
 const MOMENTS: [i64; 5] = [
@@ -150,7 +150,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    let aggregation = (0..8_usize, 0..5_usize).prop_map(|(function, name)| {
+    let aggregation = (0..9_usize, 0..5_usize).prop_map(|(function, name)| {
         let functions = [
             Function::Sum,
             Function::Min,
@@ -160,6 +160,7 @@ fn query() -> impl Strategy<Value = Query> {
             Function::Latest,
             Function::Earliest,
             Function::Unique,
+            Function::Consumption,
         ];
         let function = functions[function];
         let names = [

@@ -658,3 +658,60 @@ fn the_catalogue_lists_every_code() {
         }
     }
 }
+
+#[test]
+fn registers_rise_by_so_much() {
+    let server = Server::start().with_meter();
+    let meter = json!({
+        "name": "odometer", "kind": "register",
+        "values": {"reading": {"unit": "km"}}, "attributes": ["reset"],
+    });
+    let made = post("/v1/meters").key(&server.key).json(meter.to_string());
+    server.send(&made).expect(201);
+    let reading = |id: &str, time: &str, value: &str, attributes: Value| {
+        json!({
+            "id": id, "meter": "odometer", "subject": "truck", "time": time,
+            "values": {"reading": value}, "attributes": attributes,
+        })
+    };
+    server.ingest(&[
+        reading("1", "2026-01-01T12:00:00Z", "100", json!({})),
+        reading("2", "2026-01-02T12:00:00Z", "130.5", json!({})),
+        reading("3", "2026-01-02T18:00:00Z", "0", json!({"reset": "true"})),
+        reading("4", "2026-01-03T12:00:00Z", "7", json!({})),
+    ]);
+    let mut question = json!({
+        "meter": "odometer", "from": "2026-01-02T00:00:00Z", "to": "2026-02-01T00:00:00Z", "window": "day",
+        "aggregations": [{"function": "consumption", "field": "reading"}],
+    });
+    let row = |from: &str, to: &str, value: &str| {
+        json!({
+            "from": format!("2026-01-{from}T00:00:00Z"), "to": format!("2026-01-{to}T00:00:00Z"),
+            "group": {}, "values": {"consumption(reading)": value},
+        })
+    };
+    assert_eq!(
+        server.query(&question),
+        json!({"rows": [row("02", "03", "30.5"), row("03", "04", "7")], "next_cursor": null})
+    );
+    // Of amounts there is none.
+    question["meter"] = json!("api_calls");
+    question["aggregations"][0]["field"] = json!("requests");
+    let asked = post("/v1/query")
+        .key(&server.key)
+        .json(question.to_string());
+    let problem = &server.send(&asked).expect(422)["errors"][0];
+    let allowed = [
+        "sum", "min", "max", "count", "mean", "latest", "earliest", "unique",
+    ];
+    assert_eq!(
+        *problem,
+        json!({
+            "in": "body",
+            "pointer": "/aggregations/0/function",
+            "rule": "one_of",
+            "message": format!("aggregations[0].function must be one of {}.", allowed.join(", ")),
+            "allowed": allowed,
+        })
+    );
+}
