@@ -4,6 +4,7 @@
 //! [`Credentials`], [`Tokens`], the [`Limiter`], [`Idempotency`], [`Files`] and the [`Signer`]. Everything on the path of a request reads memory;
 //! what writes blocks until it is on the disk, so asynchronous callers use a thread for it. Time is passed in.
 
+mod applied;
 mod author;
 mod credential;
 mod cursor;
@@ -27,6 +28,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use applied::Applied;
 pub use author::{Actor, ActorError, Author};
 pub use credential::{
     ADDRESSES_MAX, CLIENT_ID_BYTES_MAX, CREDENTIAL_NAME_MAX, Credential, CredentialChange,

@@ -2,21 +2,21 @@
 
 use crate::cli::ApplyOptions;
 use crate::config::Config;
-use crate::key::{own_limits, parse_blocks, said};
+use crate::fsm_navigator::WantedFsmNavigator;
+use crate::key::{parse_blocks, said};
 use crate::server::{Parts, now};
 use crate::wattwatchers::{CheckedWattwatchers, WantedWattwatchers};
 use anyhow::Context as _;
 use meterd_control::{
-    Actor, Author, Control, Environment, List, Meter, NewCredential, Organization, Stored,
+    Actor, Applied, Author, Control, Environment, List, Meter, NewCredential, Organization, Stored,
 };
 use meterd_model::{MeterId, OrganizationId, Timestamp};
-use meterd_surface_fsm_navigator::{DataSet, SetUp};
 use meterd_surface_m3ter::{
-    Applied, NewUser, apply_service_user, apply_user, create_service_user, has_policy, provision,
+    NewUser, apply_service_user, apply_user, create_service_user, has_policy, provision,
 };
 use meterd_surface_native::{MeterUse, check_meter_change};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,34 +41,6 @@ struct WantedOrganization {
     fsm_navigator: Option<WantedFsmNavigator>,
     m3ter: Option<WantedM3ter>,
     wattwatchers: Option<WantedWattwatchers>,
-}
-
-/// What a company of FSM Navigator sets up in its dashboard.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WantedFsmNavigator {
-    plan: Option<String>,
-    #[serde(default)]
-    key: Vec<WantedFsmKey>,
-    #[serde(default)]
-    live: SetUp,
-    #[serde(default)]
-    test: SetUp,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WantedFsmKey {
-    /// Tells the keys of a data set apart here.
-    name: String,
-    #[serde(default)]
-    environment: Environment,
-    scopes: Vec<String>,
-    #[serde(default)]
-    addresses: Vec<String>,
-    /// Numbers in place of those of the limits of these names.
-    #[serde(default)]
-    limits: BTreeMap<String, u64>,
 }
 
 /// What the m3ter API works with and cannot make itself.
@@ -228,42 +200,6 @@ impl WantedKey {
     }
 }
 
-impl WantedFsmNavigator {
-    /// The keys, once nothing else is wrong either.
-    fn check(&self, now: Timestamp) -> anyhow::Result<Vec<NewCredential>> {
-        for (set, set_up) in [("live", &self.live), ("test", &self.test)] {
-            set_up.check().map_err(said).context(set)?;
-        }
-        for environment in [Environment::Live, Environment::Test] {
-            let keys = self.key.iter().filter(|key| key.environment == environment);
-            if let Some(name) = repeated(keys.map(|key| key.name.as_str())) {
-                anyhow::bail!("key {name}: stands there twice");
-            }
-        }
-        let checked = self.key.iter().map(|key| {
-            let checked = key.check(now);
-            checked.with_context(|| format!("key {:?}", key.name))
-        });
-        checked.collect()
-    }
-}
-
-impl WantedFsmKey {
-    fn check(&self, now: Timestamp) -> anyhow::Result<NewCredential> {
-        let rules = meterd_surface_fsm_navigator::KEYS;
-        let mut key = rules
-            .api_key(None, self.environment, &self.name)
-            .with_permissions(self.scopes.iter().cloned());
-        key.addresses = parse_blocks(&self.addresses).context("addresses")?;
-        let limits: Vec<_> = (self.limits.iter())
-            .map(|(name, number)| (name.clone(), *number))
-            .collect();
-        key.limits = own_limits(&rules, &limits).context("limits")?;
-        rules.check(&key, now).map_err(said)?;
-        Ok(key)
-    }
-}
-
 impl WantedM3ter {
     fn check(&self) -> anyhow::Result<()> {
         if let Some(name) = repeated(self.service_user.iter().map(|user| user.name.as_str())) {
@@ -344,7 +280,8 @@ fn apply(parts: &Parts, wanted: Checked, author: &Author) -> anyhow::Result<()> 
             .with_context(|| format!("organization {name}: key {key_name}"))?;
     }
     if let Some(fsm_navigator) = wanted.fsm_navigator {
-        apply_fsm_navigator(parts, id, &fsm_navigator, author)
+        fsm_navigator
+            .apply(parts, id, author)
             .with_context(|| format!("organization {name}: fsm_navigator"))?;
     }
     if let Some(m3ter) = wanted.m3ter {
@@ -355,39 +292,6 @@ fn apply(parts: &Parts, wanted: Checked, author: &Author) -> anyhow::Result<()> 
         wattwatchers
             .apply(&parts.control, id, author)
             .with_context(|| format!("organization {name}: wattwatchers"))?;
-    }
-    Ok(())
-}
-
-fn apply_fsm_navigator(
-    parts: &Parts,
-    company: OrganizationId,
-    wanted: &WantedFsmNavigator,
-    author: &Author,
-) -> anyhow::Result<()> {
-    use meterd_surface_fsm_navigator::{Applied, apply_plan};
-    let control = &parts.control;
-    let word = |applied| match applied {
-        Applied::Created => "created",
-        Applied::Updated => "updated",
-        Applied::Unchanged => "unchanged",
-    };
-    if let Some(plan) = &wanted.plan {
-        let applied = apply_plan(control, company, plan, author).map_err(said)?;
-        println!("  plan {plan}: {}", word(applied));
-    }
-    for (environment, set_up) in [
-        (Environment::Live, &wanted.live),
-        (Environment::Test, &wanted.test),
-    ] {
-        let set = DataSet {
-            company,
-            environment,
-        };
-        let mut show = |what: &str, applied| println!("  {what}: {}", word(applied));
-        set_up
-            .apply(control, &parts.engine, set, author, &mut show)
-            .map_err(said)?;
     }
     Ok(())
 }
@@ -406,7 +310,7 @@ fn apply_m3ter(
         let (_, applied) = apply_service_user(control, organization, name, &policies, author)
             .map_err(said)
             .with_context(|| format!("service_user {name}"))?;
-        let word = shown(applied);
+        let word = applied.as_str();
         if applied != Applied::Created {
             println!("  service user {name}: {word}");
             continue;
@@ -429,17 +333,9 @@ fn apply_m3ter(
         let (_, applied) = apply_user(control, organization, new, author)
             .map_err(said)
             .with_context(|| format!("user {email}"))?;
-        println!("  user {email}: {}", shown(applied));
+        println!("  user {email}: {}", applied.as_str());
     }
     Ok(())
-}
-
-fn shown(applied: Applied) -> &'static str {
-    match applied {
-        Applied::Created => "created",
-        Applied::Updated => "updated",
-        Applied::Unchanged => "unchanged",
-    }
 }
 
 fn apply_organization(

@@ -9,6 +9,7 @@ mod demo;
 mod docs;
 mod errors;
 mod export;
+mod fsm_navigator;
 mod import;
 mod key;
 mod logging;

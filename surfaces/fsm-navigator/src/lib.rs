@@ -38,7 +38,7 @@ pub use access::{KEYS, SCOPES};
 pub use app::App;
 pub use dialect::FsmNavigatorDialect;
 pub use provision::{
-    Amount, Applied, DataSet, Named, NewMeter, NewReset, NewTechnician, SetUp, apply_asset_type,
+    Amount, DataSet, Named, NewMeter, NewReset, NewTechnician, SetUp, apply_asset_type,
     apply_meter, apply_plan, apply_reset, apply_stock_location, apply_technician, import_readings,
 };
 pub use settings::{FsmNavigatorLimits, FsmNavigatorSettings};

@@ -12,7 +12,7 @@ use crate::stock::StockLocation;
 use crate::technician::{Availability, Technician, TechnicianStatus};
 use crate::threshold::ThresholdAction;
 use crate::wire::{Moment, Word};
-use meterd_control::{Author, Control, Document, Environment, Store, Stored};
+use meterd_control::{Applied, Author, Control, Document, Environment, Store, Stored};
 use meterd_engine::{Batch, Engine, OnConflict, Verdict};
 use meterd_fault::{Fault, Problem, Rule};
 use meterd_http::fields::{decimal_rule, time_rule};
@@ -39,14 +39,6 @@ impl DataSet {
     pub(crate) fn space(self) -> OrganizationId {
         space_of(self.company, self.environment)
     }
-}
-
-/// What became of something that was to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    Created,
-    Updated,
-    Unchanged,
 }
 
 /// A technician, told by both names together.

@@ -60,8 +60,8 @@ pub use app::App;
 pub use dialect::M3terDialect;
 pub use jobs::{tick, work};
 pub use provision::{
-    Applied, NewServiceUser, NewUser, apply_service_user, apply_user, create_service_user,
-    has_policy, provision, remember_ids,
+    NewServiceUser, NewUser, apply_service_user, apply_user, create_service_user, has_policy,
+    provision, remember_ids,
 };
 pub use settings::{M3terLimits, M3terSettings, RequiredFields, TokenRefusal};
 pub use surface::{M3terSurface, documents};

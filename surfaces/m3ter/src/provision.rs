@@ -10,7 +10,7 @@ use crate::singleton::KEY;
 use crate::surface::SURFACE;
 use crate::user::User;
 use meterd_control::{
-    Author, Control, Cursor, Document, List, NewCredential, Secret, Stored, Writes,
+    Applied, Author, Control, Cursor, Document, List, NewCredential, Secret, Stored, Writes,
 };
 use meterd_engine::Engine;
 use meterd_fault::{Fault, Kind};
@@ -133,14 +133,6 @@ pub fn create_service_user(
         api_key: issued.credential.client_id.clone().unwrap_or_default(),
         api_secret: issued.secret,
     })
-}
-
-/// What became of something that was to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    Created,
-    Updated,
-    Unchanged,
 }
 
 /// Whether there is a policy of this name, or will be once the organization is provisioned.

@@ -232,9 +232,9 @@ fn life_of_an_fsm_key(target: &[&str], status: &dyn Fn(&str, &str) -> u16) {
         arguments.extend(more);
         key(&arguments, target)
     };
-    let live = create(&["--permission", "jobs:read", "--limit", "fsm-read=1"]).succeeded();
-    let id = live.after("id");
-    let secret = live.after("secret");
+    let created = create(&["--permission", "jobs:read", "--limit", "fsm-read=1"]).succeeded();
+    let id = created.after("id");
+    let secret = created.after("secret");
     assert!(secret.starts_with("fsm_live_"), "{secret}");
     let test = create(&["--permission", "jobs:read", "--environment", "test"]).succeeded();
     assert!(test.after("secret").starts_with("fsm_test_"));

@@ -2,8 +2,8 @@
 
 use crate::server::{Server, refusal, refused};
 use crate::world::{World, id, ids, location};
-use meterd_control::CredentialChange;
-use meterd_surface_fsm_navigator::{Applied, apply_plan};
+use meterd_control::{Applied, CredentialChange};
+use meterd_surface_fsm_navigator::apply_plan;
 use meterd_testkit::client::{get, request};
 use meterd_testkit::system;
 use serde_json::{Value, json};
