@@ -271,7 +271,7 @@ impl Question {
             .enumerate()
             .filter_map(|(index, asked)| {
                 let pointer = format!("/aggregations/{index}");
-                resolve_aggregation(asked, definition, pointer, &mut problems)
+                resolve_aggregation(asked, definition, &pointer, &mut problems)
             })
             .collect();
         let order_by = self
@@ -381,18 +381,18 @@ fn group_key(
 fn resolve_aggregation(
     asked: &AskedAggregation,
     definition: &MeterDefinition,
-    pointer: String,
+    pointer: &str,
     problems: &mut Problems,
 ) -> Option<Aggregation> {
     let function = asked.function;
     if function == Function::Consumption && definition.kind != MeterKind::Register {
         let others = FUNCTIONS.iter().filter(|(_, known)| *known != function);
         let allowed = others.map(|(word, _)| (*word).into()).collect();
-        let problem = Problem::body(child(&pointer, "function"), Rule::OneOf { allowed });
+        let problem = Problem::body(child(pointer, "function"), Rule::OneOf { allowed });
         problems.push(problem.with_value(asked.word));
         return None;
     }
-    let pointer = child(&pointer, "field");
+    let pointer = child(pointer, "field");
     let Some(name) = &asked.field else {
         return Some(Aggregation {
             function,
