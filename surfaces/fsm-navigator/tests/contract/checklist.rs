@@ -383,19 +383,19 @@ fn rows_41_and_42_jobs_that_cannot_be() {
 fn rows_43_to_47_statuses_of_jobs() {
     let world = World::start();
     let server = &world.server;
-    let path = format!("/jobs?id={}", id(&world.job()));
-    let patch = |status: &str| server.ask("PATCH", &path, Some(&json!({"job_status": status})));
+    let address = format!("/jobs?id={}", id(&world.job()));
+    let patch = |status: &str| server.ask("PATCH", &address, Some(&json!({"job_status": status})));
     let illegal = is(400, "invalid_status_transition");
-    let before = server.get(&path)["job"].clone();
+    let before = server.get(&address)["job"].clone();
     assert_eq!(told(&patch("Completed")), illegal);
     assert_eq!(told(&patch("Flying")), is(400, "validation_failed"));
-    assert_eq!(server.get(&path)["job"], before);
+    assert_eq!(server.get(&address)["job"], before);
     let begun = patch("In Progress").expect(200);
     assert_ne!(begun["job"]["actual_start"], Value::Null);
     let done = patch("Completed").expect(200);
     assert_ne!(done["job"]["actual_end"], Value::Null);
     assert_eq!(told(&patch("In Progress")), illegal);
-    assert_eq!(server.get(&path)["job"], done["job"]);
+    assert_eq!(server.get(&address)["job"], done["job"]);
 }
 
 /// A server whose tiers have so many requests a minute.

@@ -2,11 +2,11 @@
 
 use crate::server::{Options, Server, refusal, refused};
 use crate::world::{World, id};
-use meterd_control::{EventFilter, Meter};
+use meterd_control::{Applied, EventFilter, Meter};
 use meterd_engine::testing::SimulatedDisk;
 use meterd_engine::{Batch, OnConflict};
 use meterd_model::{Measurement, MeasurementId, MeterId, Subject, Timestamp};
-use meterd_surface_fsm_navigator::{Amount, Applied, NewMeter, NewReset, apply_meter, apply_reset};
+use meterd_surface_fsm_navigator::{Amount, NewMeter, NewReset, apply_meter, apply_reset};
 use meterd_testkit::system;
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -78,7 +78,7 @@ fn resource(scope: &str) -> &str {
 #[test]
 fn every_route_is_in_the_table() {
     let server = Server::start();
-    let served: BTreeSet<_> = server
+    let routed: BTreeSet<_> = server
         .routes
         .iter()
         .flat_map(|(template, methods)| {
@@ -89,7 +89,7 @@ fn every_route_is_in_the_table() {
     let listed = OPERATIONS
         .into_iter()
         .map(|(method, path, _)| (method.to_owned(), path));
-    assert_eq!(served, listed.collect());
+    assert_eq!(routed, listed.collect());
 }
 
 #[test]
