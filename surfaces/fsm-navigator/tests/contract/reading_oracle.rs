@@ -60,7 +60,7 @@ impl Oracle {
     }
 
     /// `None`: refused.
-    fn read(&mut self, time: i64, value: i64, crossed: &mut Vec<(i64, i64)>) -> Option<Told> {
+    fn read(&mut self, time: i64, value: i64, reached: &mut Vec<(i64, i64)>) -> Option<Told> {
         let same = |e: &&Entry| e.at.0 == time && e.value == value && !e.is_reset;
         if let Some(known) = self.entries.iter().find(same) {
             return Some(Told {
@@ -68,7 +68,7 @@ impl Oracle {
                 before: self.before(known.at),
                 current: self.current(),
                 // Only the last that reached it is remembered.
-                crosses: crossed.last() == Some(&(time, value)),
+                crosses: reached.last() == Some(&(time, value)),
             });
         }
         let before = self.before((time, usize::MAX));
@@ -80,7 +80,7 @@ impl Oracle {
         }
         let crosses = after.is_none() && before < self.threshold && self.threshold <= value;
         if crosses {
-            crossed.push((time, value));
+            reached.push((time, value));
         }
         self.add(time, value, false);
         Some(Told {
@@ -104,7 +104,7 @@ fn readings_go_between_their_neighbours() {
         let server = &world.server;
         let asset = world.asset();
         let mut dice = Dice::new(seed);
-        let mut crossings = vec![Vec::new(), Vec::new()];
+        let mut crossings = [Vec::new(), Vec::new()];
         let mut oracles: Vec<Oracle> = Vec::new();
         for name in ["First", "Second"] {
             let (initial, threshold) = (5, 25);

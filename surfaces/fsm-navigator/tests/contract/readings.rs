@@ -15,8 +15,8 @@ fn invalid(message: &str) -> (u16, String, String) {
     refusal(400, "validation_failed", message)
 }
 
-fn amount(text: &str) -> Option<Amount> {
-    Some(Amount::Text(text.to_owned()))
+fn amount(text: &str) -> Amount {
+    Amount::Text(text.to_owned())
 }
 
 fn reset(world: &World, at: &str, base: &str) -> Result<Applied, String> {
@@ -24,7 +24,7 @@ fn reset(world: &World, at: &str, base: &str) -> Result<Applied, String> {
         asset: "AST-000001".to_owned(),
         meter: "engine hours".to_owned(),
         at: at.to_owned(),
-        base: Amount::Text(base.to_owned()),
+        base: amount(base),
     };
     let server = &world.server;
     apply_reset(
@@ -41,7 +41,7 @@ fn reset(world: &World, at: &str, base: &str) -> Result<Applied, String> {
 fn a_reading_is_stored_with_its_meter() {
     let world = World::start();
     let asset = world.asset();
-    let meter = world.meter(&asset, |new| new.initial_reading = amount("1000.5"));
+    let meter = world.meter(&asset, |new| new.initial_reading = Some(amount("1000.5")));
     let job = id(&world.job());
     let path = "/assets?id=1&sub=meter_reading";
     let body = json!({
@@ -173,7 +173,7 @@ fn readings_are_checked_member_by_member() {
         json!(" engine hours "),
     ] {
         let body =
-            json!({"meter_type": known, "reading": 999_999_999_999.9999_f64, "date": "2026-01-01"});
+            json!({"meter_type": known, "reading": "999999999999.9999", "date": "2026-01-01"});
         let answer = server.ask("POST", path, Some(&body));
         assert!(matches!(answer.status, 200 | 201));
     }
@@ -300,7 +300,7 @@ fn a_threshold_is_reached_once() {
     let asset = world.asset();
     let set = |threshold: &str| {
         world.meter(&asset, |new| {
-            new.threshold_value = amount(threshold);
+            new.threshold_value = Some(amount(threshold));
             new.threshold_action = Some("create_job".to_owned());
         })
     };
@@ -354,7 +354,9 @@ fn a_threshold_is_reached_once() {
 #[test]
 fn an_alert_makes_no_job() {
     let world = World::start();
-    let meter = world.meter(&world.asset(), |new| new.threshold_value = amount("10"));
+    let meter = world.meter(&world.asset(), |new| {
+        new.threshold_value = Some(amount("10"))
+    });
     let answer = world.read(1, meter, "10", "2026-01-01").expect(201);
     assert_eq!(
         answer["threshold"],
@@ -373,7 +375,7 @@ fn what_a_reading_asks_for_is_done_in_the_end() {
     let world = World::over(Server::start_with(options));
     let server = &world.server;
     let meter = world.meter(&world.asset(), |new| {
-        new.threshold_value = amount("10");
+        new.threshold_value = Some(amount("10"));
         new.threshold_action = Some("create_job".to_owned());
     });
     let jobs = || server.get("/jobs")["pagination"]["total"].clone();
