@@ -355,7 +355,7 @@ fn a_threshold_is_reached_once() {
 fn an_alert_makes_no_job() {
     let world = World::start();
     let meter = world.meter(&world.asset(), |new| {
-        new.threshold_value = Some(amount("10"))
+        new.threshold_value = Some(amount("10"));
     });
     let answer = world.read(1, meter, "10", "2026-01-01").expect(201);
     assert_eq!(
