@@ -57,8 +57,8 @@ pub use resource::{Admission, Reference, Resource, Use, refers, refers_by, used_
 pub use secret::{IMPORTED_SECRET_CHARS_MIN, SECRET_BYTES_MAX, Secret, SecretAlphabet, SecretForm};
 pub use signature::Signer;
 pub use store::{
-    CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX as DOCUMENT_KEYS_MAX, List, NumberedPage, Order,
-    PAGE_MAX, Page, SERVER, Store, Writes,
+    CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX as DOCUMENT_KEYS_MAX, List, Order, PAGE_MAX, Page,
+    SERVER, Store, Writes,
 };
 pub use token::{IssuedToken, TOKEN_BYTES_MAX, Tokens};
 

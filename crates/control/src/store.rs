@@ -82,14 +82,6 @@ pub struct Page<D> {
     pub next: Option<Cursor>,
 }
 
-/// A page of a list that is paged by number.
-#[derive(Clone, Debug)]
-pub struct NumberedPage<D> {
-    pub items: Vec<Arc<Stored<D>>>,
-    /// Of all pages.
-    pub total: usize,
-}
-
 /// Cheap to clone; all clones are one store.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -219,41 +211,6 @@ impl Store {
             .filter(|_| has_more)
             .map(|last| Cursor::of_id(last.id));
         Ok(Page { items, next })
-    }
-
-    /// As [`Self::list_where`], with the number of all that match beside the page.
-    pub fn numbered_where<D: Document>(
-        &self,
-        organization: OrganizationId,
-        list: &List<'_>,
-        keep: impl Fn(&Stored<D>) -> bool,
-    ) -> Result<NumberedPage<D>, Fault> {
-        let limit = list.limit.clamp(1, PAGE_MAX);
-        let page = list.skip..list.skip.saturating_add(limit);
-        let memory = self.inner.memory.read();
-        known::<D>(&memory)?;
-        let mut found = NumberedPage {
-            items: Vec::new(),
-            total: 0,
-        };
-        let Some(scan) = memory.scan(D::KIND, organization, list) else {
-            return Ok(found);
-        };
-        let mut take = |entry: &Arc<dyn Any + Send + Sync>| {
-            if !keep(typed_ref(entry)?) {
-                return Ok(());
-            }
-            if page.contains(&found.total) {
-                found.items.push(typed(entry)?);
-            }
-            found.total += 1;
-            Ok::<_, Fault>(())
-        };
-        match list.order {
-            Order::NewestFirst => scan.newest_first(None).try_for_each(&mut take)?,
-            Order::OldestFirst => scan.oldest_first(None).try_for_each(&mut take)?,
-        }
-        Ok(found)
     }
 
     /// How many resources match all the index keys.
@@ -735,15 +692,7 @@ fn known<D: Document>(memory: &Memory) -> Result<(), Fault> {
 fn typed<D: Document>(stored: &Arc<dyn Any + Send + Sync>) -> Result<Arc<Stored<D>>, Fault> {
     Arc::clone(stored)
         .downcast::<Stored<D>>()
-        .map_err(|_| two_types::<D>())
-}
-
-fn typed_ref<D: Document>(stored: &Arc<dyn Any + Send + Sync>) -> Result<&Stored<D>, Fault> {
-    stored.downcast_ref().ok_or_else(two_types::<D>)
-}
-
-fn two_types<D: Document>() -> Fault {
-    Fault::internal(format!("two document types are called {}", D::KIND))
+        .map_err(|_| Fault::internal(format!("two document types are called {}", D::KIND)))
 }
 
 fn matching<'m, D: Document>(
@@ -755,7 +704,10 @@ fn matching<'m, D: Document>(
     let mut skipped = 0;
     let mut items = Vec::new();
     for entry in entries {
-        if !keep(typed_ref(entry)?) {
+        let stored = entry
+            .downcast_ref::<Stored<D>>()
+            .ok_or_else(|| Fault::internal(format!("two document types are called {}", D::KIND)))?;
+        if !keep(stored) {
             continue;
         }
         if skipped < skip {

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::envelope::One;
 use crate::location::Location;
 use crate::page::{Filters, QUERY, Search};
-use crate::record::{At, Editable, Found, Listed, Look, Record, Shown, View};
+use crate::record::{At, Editable, Found, Listed, Look, Record, SHOWN_WITH_MAX, Shown, View};
 use crate::wire::{NAME_MAX, boolean, optional, required, text};
 use axum::extract::State;
 use axum::http::Uri;
@@ -181,8 +181,8 @@ pub(crate) async fn retrieve_customer(
 /// The first is the primary one.
 fn locations_of(look: &Look<'_>, customer: u64) -> Result<Vec<<Location as Shown>::View>, Fault> {
     let all = look.every::<Location>(&[("customer_id", &customer.to_string())])?;
-    let views = all.iter().map(|stored| Location::view(stored, look));
-    views.collect()
+    let first = all.iter().take(SHOWN_WITH_MAX);
+    first.map(|stored| Location::view(stored, look)).collect()
 }
 
 /// The customers that have a location.

@@ -194,9 +194,10 @@ pub(crate) async fn list_low_stock(
     access: Access<InventoryRead>,
     uri: Uri,
 ) -> Result<Reply<Many<<Item as Shown>::View>>, Failure> {
-    list_with(&app, &access, &uri, |_, _| {
+    list_with(&app, &access, &uri, move |_, _| {
         let mut filters = Filters::<Item>::none();
         filters.when(Some(()), |(), stored| stored.document.is_low());
         Ok(filters)
     })
+    .await
 }

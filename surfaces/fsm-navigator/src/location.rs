@@ -126,11 +126,12 @@ pub(crate) async fn list_locations(
     Found(customer): Found<Customer>,
     uri: Uri,
 ) -> Result<Reply<Many<<Location as Shown>::View>>, Failure> {
-    list_with(&app, &access, &uri, |_, _| {
+    list_with(&app, &access, &uri, move |_, _| {
         let mut filters = Filters::<Location>::none();
         filters.equal("customer_id", Some(customer.document.customer_id));
         Ok(filters)
     })
+    .await
 }
 
 /// The two letters of a state.

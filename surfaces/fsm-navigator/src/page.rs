@@ -1,10 +1,12 @@
 //! Pages by number, and what lists are narrowed by (3.4, 3.5).
 
-use meterd_control::{Document, List, NumberedPage, Store, Stored};
+use crate::record::{Look, Record};
+use meterd_control::{Document, List, Stored};
 use meterd_fault::Fault;
 use meterd_http::fields::{Fields, Form};
-use meterd_model::{OrganizationId, Timestamp};
+use meterd_model::Timestamp;
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Query strings: what is unknown or empty is as if it were not there.
 pub(crate) const QUERY: Form = Form {
@@ -64,6 +66,9 @@ impl PageAsked {
     }
 }
 
+/// Records of a page, and how many there are on all.
+type Found<D> = (Vec<Arc<Stored<D>>>, usize);
+
 /// Whether a list has something.
 type Test<D> = Box<dyn Fn(&Stored<D>) -> bool>;
 
@@ -97,7 +102,7 @@ impl<D: Document> Filters<D> {
         self.equal.extend(value.map(|value| (index, value)));
     }
 
-    /// The test holds for the value; without a value nothing is asked. It may not use the store.
+    /// The test holds for the value; without a value nothing is asked.
     pub(crate) fn when<V: 'static>(
         &mut self,
         value: Option<V>,
@@ -109,25 +114,29 @@ impl<D: Document> Filters<D> {
         }
     }
 
-    /// The page, the newest first.
-    pub(crate) fn page(
-        &self,
-        store: &Store,
-        space: OrganizationId,
-        page: PageAsked,
-    ) -> Result<NumberedPage<D>, Fault> {
+    /// The page, the newest first, and how many there are in all.
+    pub(crate) fn page(&self, look: &Look<'_>, page: PageAsked) -> Result<Found<D>, Fault>
+    where
+        D: Record,
+    {
         let equal: Vec<_> = (self.equal.iter())
             .map(|(index, value)| (*index, value.as_str()))
             .collect();
-        let list = List {
-            filters: &equal,
-            skip: page.skip(),
-            limit: page.per_page,
-            ..List::default()
-        };
-        store.numbered_where(space, &list, |stored| {
-            self.tests.iter().all(|test| test(stored))
-        })
+        if self.tests.is_empty() {
+            let list = List {
+                filters: &equal,
+                skip: page.skip(),
+                limit: page.per_page,
+                ..List::default()
+            };
+            let items = look.store.list(look.space, &list)?.items;
+            return Ok((items, look.store.count::<D>(look.space, &equal)?));
+        }
+        // Compared once they are gathered: nobody may wait for the store meanwhile.
+        let mut all = look.every::<D>(&equal)?;
+        all.retain(|stored| self.tests.iter().all(|test| test(stored)));
+        let total = all.len();
+        Ok((page.cut(all.into_iter().rev()), total))
     }
 }
 

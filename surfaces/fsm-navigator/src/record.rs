@@ -139,6 +139,9 @@ impl<R> At<'_, R> {
     }
 }
 
+/// Most records that another one is shown with.
+pub(crate) const SHOWN_WITH_MAX: usize = 1_000;
+
 /// One data set, to look things up in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look<'a> {
@@ -258,24 +261,31 @@ pub(crate) async fn list<R: Listed>(
     access: Access<R::Read>,
     uri: Uri,
 ) -> Result<Reply<Many<R::View>>, Failure> {
-    list_with(&app, &access, &uri, R::filters)
+    list_with(&app, &access, &uri, R::filters).await
 }
 
 /// [`list`], narrowed by more than the query.
-pub(crate) fn list_with<R: Shown>(
+pub(crate) async fn list_with<R: Shown>(
     app: &App,
     access: &Access<R::Read>,
     uri: &Uri,
-    filters: impl FnOnce(&mut Fields<'_>, &Look<'_>) -> Result<Filters<R>, Fault>,
+    filters: impl FnOnce(&mut Fields<'_>, &Look<'_>) -> Result<Filters<R>, Fault> + Send + 'static,
 ) -> Result<Reply<Many<R::View>>, Failure> {
-    let look = app.look(access.space);
-    let (page, filters) = read_query(uri.query().unwrap_or(""), QUERY, |fields| {
-        Some((PageAsked::read(fields), filters(fields, &look)))
-    })?;
-    let found = filters?.page(look.store, look.space, page)?;
-    let views = found.items.iter().map(|stored| R::view(stored, &look));
-    let views = views.collect::<Result<Vec<_>, _>>()?;
-    Ok(Many::reply(&access.context, views, page, found.total))
+    let (space, query) = (access.space, uri.query().unwrap_or("").to_owned());
+    let slot = app.query_slot().await?;
+    let (views, page, total) = app
+        .blocking(move |app| {
+            let _slot = slot;
+            let look = app.look(space);
+            let (page, filters) = read_query(&query, QUERY, |fields| {
+                Some((PageAsked::read(fields), filters(fields, &look)))
+            })?;
+            let (found, total) = filters?.page(&look, page)?;
+            let views = found.iter().map(|stored| R::view(stored, &look));
+            Ok((views.collect::<Result<_, _>>()?, page, total))
+        })
+        .await?;
+    Ok(Many::reply(&access.context, views, page, total))
 }
 
 pub(crate) async fn create<R: Editable>(

@@ -119,11 +119,12 @@ pub(crate) async fn list_service_history(
     Found(asset): Found<Asset>,
     uri: Uri,
 ) -> Result<Reply<Many<<ServiceRecord as Shown>::View>>, Failure> {
-    list_with(&app, &access, &uri, |_, _| {
+    list_with(&app, &access, &uri, move |_, _| {
         let mut filters = Filters::<ServiceRecord>::none();
         filters.equal("asset_id", Some(asset.document.asset_id));
         Ok(filters)
     })
+    .await
 }
 
 /// Leaves a record with each asset of a job that is done.

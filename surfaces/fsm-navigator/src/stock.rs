@@ -6,7 +6,8 @@ use crate::envelope::{Many, One};
 use crate::inventory::{Item, QUANTITY_MAX};
 use crate::page::{Filters, PageAsked, QUERY};
 use crate::record::{
-    Found, Listed, Look, Nothing, Record, Shown, View, create_numbered, list_with, replace_changed,
+    Found, Listed, Look, Nothing, Record, SHOWN_WITH_MAX, Shown, View, create_numbered, list_with,
+    replace_changed,
 };
 use crate::wire::{NAME_MAX, id, required, text};
 use axum::extract::State;
@@ -131,7 +132,7 @@ impl Shown for StockLocation {
                 quantity: *item.stock.get(&location)?,
             })
         });
-        let items = Some(items.collect());
+        let items = Some(items.take(SHOWN_WITH_MAX).collect());
         Ok(View::of(
             stored,
             stored.document.clone(),
@@ -215,11 +216,12 @@ pub(crate) async fn list_transactions(
     Found(item): Found<Item>,
     uri: Uri,
 ) -> Result<Reply<Many<<Transaction as Shown>::View>>, Failure> {
-    list_with(&app, &access, &uri, |_, _| {
+    list_with(&app, &access, &uri, move |_, _| {
         let mut filters = Filters::<Transaction>::none();
         filters.equal("item_id", Some(item.document.number));
         Ok(filters)
     })
+    .await
 }
 
 /// `POST /inventory?id=&sub=adjust`

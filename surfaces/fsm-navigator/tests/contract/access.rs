@@ -65,8 +65,7 @@ fn addresses_bind_a_key() {
     let server = Server::start();
     let with = |block: &str| {
         let block = block.parse().unwrap();
-        let issued = server.issue(&["jobs:read"], |new| new.addresses = vec![block]);
-        issued
+        server.issue(&["jobs:read"], |new| new.addresses = vec![block])
     };
     let inside = with("127.0.0.0/8");
     let answer = server.ask_as(inside.secret.reveal(), "GET", "/jobs", None);

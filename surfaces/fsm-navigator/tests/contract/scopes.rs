@@ -63,10 +63,11 @@ pub(crate) const OPERATIONS: [(&str, &str, &str); 43] = [
 /// The path as a client asks for it.
 pub(crate) fn path(template: &str, id: &str, below: &str) -> String {
     let template = template.replace("locations/{location_id}", "locations&location_id={below}");
-    let template = match template.contains('?') {
-        true => template,
-        // In the path where nothing but ids is.
-        false => template.replace("&location_id=", "/"),
+    // In the path where nothing but ids is.
+    let template = if template.contains('?') {
+        template
+    } else {
+        template.replace("&location_id=", "/")
     };
     template.replace("{id}", id).replace("{below}", below)
 }
