@@ -275,7 +275,7 @@ fn item(number: u64) -> Value {
     json!({
         "part_number": format!("P-{number:03}"),
         "name": format!("Part {number}"),
-        "category": if number % 2 == 0 { "Filters" } else { "Seals" },
+        "category": if number.is_multiple_of(2) { "Filters" } else { "Seals" },
         "unit_cost": number,
         // The first ones are low.
         "min_stock_level": 10,
@@ -295,7 +295,7 @@ fn asset(number: u64) -> Value {
         "asset_name": format!("{kind} {number}"),
         "asset_type_id": kind_id,
         "serial_number": format!("SN-{:05}", number * 7_919 % 100_000),
-        "condition": if number % 4 == 0 { "Fair" } else { "Good" },
+        "condition": if number.is_multiple_of(4) { "Fair" } else { "Good" },
         "ownership_type": "company-owned",
         "location_id": 1 + (number - 1) % CUSTOMERS,
     })
@@ -343,7 +343,7 @@ fn job(number: u64) -> Value {
     json!({
         "job_title": format!("Inspect asset {number}"),
         "job_description": "As every year.",
-        "job_priority": if number % 4 == 0 { "Urgent" } else { "Medium" },
+        "job_priority": if number.is_multiple_of(4) { "Urgent" } else { "Medium" },
         "customer_location_id": 1 + (number - 1) % CUSTOMERS,
         "assigned_technician_id": 1 + number % TECHNICIANS.len() as u64,
         "asset_ids": [number],

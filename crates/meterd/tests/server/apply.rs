@@ -1,6 +1,6 @@
 //! `meterd apply`: a file describes what there should be; bad files change nothing.
 
-use crate::support::{Home, Server, call, run};
+use crate::support::{Home, Server, call, exchange, run};
 use serde_json::json;
 
 const FIRST: &str = r#"
@@ -491,5 +491,58 @@ fn a_company_of_fsm_navigator_is_set_up() {
         ("\"Ada\"", "\" \"", "first_name"),
     ] {
         apply(&home, &COMPANY.replace(from, to)).failed_with(&["fsm_navigator", word]);
+    }
+}
+
+#[test]
+fn meters_of_assets_are_set_up_and_reset() {
+    let home = Home::new();
+    let made = apply(&home, &COMPANY.replace("jobs:read", "assets:write")).succeeded();
+    let (_, key) = made.stdout.split_once("(shown once): ").unwrap();
+    let key = key.split_whitespace().next().unwrap();
+    let server = Server::start(&home);
+    let body = r#"{"asset_name":"Compressor 1"}"#;
+    let request = format!(
+        "POST /fsm-navigator/api/v1/assets HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-API-Key: {key}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = exchange(server.connect(), request.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(server.stop(), Some(0));
+    let meters = r#"
+[[organization]]
+name = "acme"
+
+[[organization.fsm_navigator.live.meter]]
+asset = "AST-000001"
+name = "Engine Hours"
+unit = "hours"
+threshold_value = "500.5"
+threshold_action = "create_job"
+
+[[organization.fsm_navigator.live.reset]]
+asset = "AST-000001"
+meter = "Engine Hours"
+at = "2026-03-01T08:00:00Z"
+base = 12
+"#;
+    let things = [
+        "meter Engine Hours of AST-000001",
+        "reset of Engine Hours of AST-000001 at 2026-03-01T08:00:00Z",
+    ];
+    let with = |word: &str| things.map(|thing| format!("{thing}: {word}"));
+    let made = apply(&home, meters).succeeded();
+    assert_eq!(lines(&made)[1..], with("created"));
+    let again = apply(&home, meters).succeeded();
+    assert_eq!(lines(&again)[1..], with("unchanged"));
+    for (from, to, word) in [
+        ("AST-000001", "AST-000002", "asset"),
+        ("unit = \"hours\"", "unit = \"days\"", "unit"),
+        ("base = 12", "base = 13", "base"),
+        ("create_job", "explode", "threshold_action"),
+        ("\"500.5\"", "-1", "threshold_value"),
+    ] {
+        apply(&home, &meters.replace(from, to)).failed_with(&["fsm_navigator", word]);
     }
 }
