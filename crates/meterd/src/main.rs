@@ -13,6 +13,7 @@ mod fsm_navigator;
 mod import;
 mod key;
 mod logging;
+mod memory;
 mod retention;
 mod server;
 mod system;
@@ -31,6 +32,9 @@ const EXIT_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Serve(_) | Command::Demo(_)) {
+        memory::share_arenas();
+    }
     raise_open_files();
     match run(cli.command) {
         Ok(code) => code,
