@@ -86,8 +86,7 @@ pub(crate) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
     let m3ter_file = options.data.join("demo-keys-m3ter.json");
     let m3ter = m3ter::prepare(&parts, &config.m3ter, &m3ter_file, &author)?;
     let wattwatchers_file = options.data.join("demo-keys-wattwatchers.json");
-    let settings = &config.wattwatchers;
-    let wattwatchers = wattwatchers::prepare(&parts, settings, &wattwatchers_file, &author)?;
+    let wattwatchers = wattwatchers::prepare(&parts, &wattwatchers_file, &author)?;
     let fsm_file = options.data.join("demo-keys-fsm-navigator.json");
     let fsm_navigator = fsm_navigator::prepare(&parts, &fsm_file, &author)?;
     let engine = Arc::clone(&parts.engine);

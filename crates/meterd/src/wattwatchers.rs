@@ -7,8 +7,8 @@ use anyhow::{Context as _, anyhow, bail};
 use meterd_control::{Author, Control};
 use meterd_model::{OrganizationId, Zone};
 use meterd_surface_wattwatchers::{
-    Applied, KeyLimits, KeyRole, KeySees, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
-    WattwatchersSettings, apply_key, owner_of, register_device,
+    KeyLimits, KeyRole, KeySees, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
+    apply_key, owner_of, register_device,
 };
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -216,13 +216,12 @@ impl CheckedWattwatchers {
         account: OrganizationId,
         author: &Author,
     ) -> anyhow::Result<()> {
-        let settings = WattwatchersSettings::default();
         for device in self.devices {
             let id = device.serial.to_string();
-            let applied = register_device(control, &settings, account, device, author)
+            let applied = register_device(control, account, device, author)
                 .map_err(said)
                 .with_context(|| format!("device {id}"))?;
-            println!("  device {id}: {}", shown(applied));
+            println!("  device {id}: {}", applied.as_str());
         }
         for key in self.keys {
             let (applied, issued) = apply_key(control, account, &key, author)
@@ -232,20 +231,12 @@ impl CheckedWattwatchers {
                 Some(issued) => println!(
                     "  key {}: {}, secret (shown once): {}",
                     key.name,
-                    shown(applied),
+                    applied.as_str(),
                     issued.secret.reveal()
                 ),
-                None => println!("  key {}: {}", key.name, shown(applied)),
+                None => println!("  key {}: {}", key.name, applied.as_str()),
             }
         }
         Ok(())
-    }
-}
-
-fn shown(applied: Applied) -> &'static str {
-    match applied {
-        Applied::Created => "created",
-        Applied::Updated => "updated",
-        Applied::Unchanged => "unchanged",
     }
 }

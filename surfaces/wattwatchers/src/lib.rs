@@ -46,7 +46,7 @@ pub use model::Model;
 pub use provision::{
     KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, create_key, owner_of, register_device,
 };
-pub use register::{Applied, Registration};
+pub use register::Registration;
 pub use serial::Serial;
 pub use settings::{DayWindow, WattwatchersLimits, WattwatchersSettings};
 pub use stream::Stream;

@@ -4,13 +4,12 @@ use crate::access::{ALL_DEVICES, AUTO_LIMITS, FEED, Level, READ};
 use crate::device::{Device, KEYS_MAX};
 use crate::devices::serials;
 use crate::limits::KeyLimits;
-use crate::register::{Applied, Registration, register};
+use crate::register::{Registration, register};
 use crate::serial::{Claim, Serial};
-use crate::settings::WattwatchersSettings;
 use crate::surface::SURFACE;
 use meterd_control::{
-    Author, Control, Credential, CredentialChange, CredentialState, Issued, LimitPolicy, List,
-    NewCredential, SERVER, SecretForm, WindowStart,
+    Applied, Author, Control, Credential, CredentialChange, CredentialState, Issued, LimitPolicy,
+    List, NewCredential, SERVER, SecretForm, WindowStart,
 };
 use meterd_fault::{Fault, Problem, Rule};
 use meterd_model::OrganizationId;
@@ -225,13 +224,10 @@ pub fn owner_of(control: &Control, serial: &Serial) -> Result<Option<Organizatio
 /// Makes a device known, as its registration over HTTP does.
 pub fn register_device(
     control: &Control,
-    settings: &WattwatchersSettings,
     account: OrganizationId,
     registration: Registration,
     author: &Author,
 ) -> Result<Applied, Fault> {
-    let done = (control.store()).write(author, |writes| {
-        register(writes, settings, account, registration)
-    });
+    let done = (control.store()).write(author, |writes| register(writes, account, registration));
     Ok(done?.1)
 }

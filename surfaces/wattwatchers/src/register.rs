@@ -6,10 +6,8 @@ use crate::body::JsonBody;
 use crate::device::{Device, DeviceView, KEYS_MAX};
 use crate::model::Model;
 use crate::serial::{Claim, Serial};
-use crate::settings::WattwatchersSettings;
-use crate::stream::ensure_meters;
 use axum::extract::State;
-use meterd_control::{SERVER, Stored, Writes};
+use meterd_control::{Applied, SERVER, Stored, Writes};
 use meterd_fault::{Fault, JsonType, Problem, Resource, Rule};
 use meterd_http::fields::{Fields, Form};
 use meterd_http::json::{Json, child};
@@ -126,9 +124,9 @@ pub(crate) async fn register_device(
     let author = feeder.author();
     let (device, _) = app
         .blocking(move |app| {
-            app.control.store().write(&author, |writes| {
-                register(writes, &app.settings, account, registration)
-            })
+            app.control
+                .store()
+                .write(&author, |writes| register(writes, account, registration))
         })
         .await?;
     app.heard
@@ -136,19 +134,9 @@ pub(crate) async fn register_device(
     Ok(Reply::ok(app.view(&device).await?))
 }
 
-/// What became of something that was to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    Created,
-    Updated,
-    Unchanged,
-}
-
-/// The device with what the registration says, and the meters of its account. `ResourceForbidden` if another account has the
-/// serial number.
+/// The device with what the registration says. `ResourceForbidden` if another account has the serial number.
 pub(crate) fn register(
     writes: &mut Writes<'_>,
-    settings: &WattwatchersSettings,
     account: OrganizationId,
     wanted: Registration,
 ) -> Result<(Arc<Stored<Device>>, Applied), Fault> {
@@ -159,7 +147,6 @@ pub(crate) fn register(
         if claim.is_some() {
             return Err(forbidden(&serial, "register"));
         }
-        ensure_meters(writes, account, settings)?;
         let channels = channels_of(&wanted, wanted.model.facts().channels)?;
         let mut device = Device::new(serial.clone(), wanted.model, channels);
         device.apply(wanted);

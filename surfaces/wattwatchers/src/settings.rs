@@ -10,7 +10,7 @@ use serde::Deserialize;
 pub struct WattwatchersSettings {
     /// A device that the key may not see is answered like one that does not exist (2, oddity 3).
     pub mask_foreign_devices: bool,
-    /// Days after which Short Energy may be dropped, whole months at a time; for accounts that are new (6.4).
+    /// Days after which Short Energy may be dropped, whole months at a time; for accounts without a record of it yet (6.4).
     pub short_energy_retention_days: u32,
     /// How far ahead of the server's clock a record may be (6.1).
     pub future_tolerance_seconds: u32,

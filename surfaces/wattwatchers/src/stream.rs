@@ -133,8 +133,6 @@ pub(crate) fn modbus_field(wire_name: &str) -> &str {
 }
 
 impl Stream {
-    pub(crate) const ALL: [Self; 3] = [Self::Long, Self::Short, Self::Modbus];
-
     /// As ids of measurements have it.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -221,18 +219,7 @@ fn modbus_unit(wire_name: &str) -> &'static str {
     }
 }
 
-/// The meters of all streams of an account, those made that are missing.
-pub(crate) fn ensure_meters(
-    writes: &mut Writes<'_>,
-    account: OrganizationId,
-    settings: &WattwatchersSettings,
-) -> Result<(), Fault> {
-    for stream in Stream::ALL {
-        ensure_meter(writes, account, stream, settings)?;
-    }
-    Ok(())
-}
-
+/// The stream's meter of an account, made if there is none.
 pub(crate) fn ensure_meter(
     writes: &mut Writes<'_>,
     account: OrganizationId,

@@ -14,7 +14,7 @@ use meterd_control::{Author, Issued, Organization};
 use meterd_model::Timestamp;
 use meterd_surface_wattwatchers::{
     KeyLimits, KeyRole, KeySees, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
-    WattwatchersSettings, create_key, register_device,
+    create_key, register_device,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -75,7 +75,6 @@ pub(super) struct WattwatchersReady {
 /// The accounts, their devices and keys; those of an earlier run if they still work.
 pub(super) fn prepare(
     parts: &Parts,
-    settings: &WattwatchersSettings,
     file: &Path,
     author: &Author,
 ) -> anyhow::Result<WattwatchersReady> {
@@ -98,7 +97,7 @@ pub(super) fn prepare(
     let register = |account, serial: &str, model: &str| {
         let model = Model::named(model).with_context(|| format!("no model {model}"))?;
         let registration = Registration::new(read_serial(serial)?, model);
-        register_device(&parts.control, settings, account, registration, author).map_err(said)
+        register_device(&parts.control, account, registration, author).map_err(said)
     };
     for site in &SITES {
         register(account, site.serial, site.model)?;

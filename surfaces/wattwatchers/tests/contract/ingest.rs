@@ -1,6 +1,8 @@
 //! What devices send, and how they become known.
 
-use crate::world::{FOREIGN, HOUSE, MODBUS, SHED, World, assert_fault, long_record, short_record};
+use crate::world::{
+    FOREIGN, HOUSE, MODBUS, Options, SHED, World, assert_fault, long_record, short_record,
+};
 use meterd_engine::{Cancel, Listing};
 use meterd_model::{MeterId, OrganizationId};
 use meterd_surface_wattwatchers::Stream;
@@ -390,6 +392,25 @@ fn a_registration_is_checked_whole() {
     assert_eq!(world.get_as(&ours, "/devices").expect(200), json!([HOUSE]));
 }
 
+/// Whatever registers a device, the command line too, knows nothing of the server's settings.
+#[test]
+fn a_stream_has_its_meter_from_the_first_record_on() {
+    let mut options = Options::default();
+    options.settings.short_energy_retention_days = 400;
+    let world = World::start_with(options);
+    let store = world.control.store();
+    let find = || {
+        let name = Stream::Short.meter_name();
+        let found = store.find_by_key::<meterd_control::Meter>(world.acme, "name", name);
+        found.unwrap()
+    };
+    assert!(find().is_none());
+    let record = short_record(1_700_000_101, 3);
+    let sent = world.feed(SHED, "/short-energy", &json!([record]));
+    assert_eq!(sent.expect(200), counts(1, 0));
+    assert_eq!(find().unwrap().document.retention_days, Some(400));
+}
+
 /// The engine's own query sees a device's streams like any other measurement.
 #[test]
 fn streams_are_meters_with_units() {
@@ -399,6 +420,13 @@ fn streams_are_meters_with_units() {
             SHED,
             "/long-energy",
             &json!([long_record(1_700_000_100, 3)]),
+        )
+        .expect(200);
+    world
+        .feed(
+            SHED,
+            "/short-energy",
+            &json!([short_record(1_700_000_101, 3)]),
         )
         .expect(200);
     let store = world.control.store();

@@ -1,8 +1,9 @@
 //! What is set up from outside the API.
 
 use crate::world::{HOUSE, SHED, SWITCHED, World};
+use meterd_control::Applied;
 use meterd_surface_wattwatchers::{
-    Applied, KeyLimits, KeyRole, KeySees, Level, NewKey, NewKeyLimits, Serial, apply_key,
+    KeyLimits, KeyRole, KeySees, Level, NewKey, NewKeyLimits, Serial, apply_key,
 };
 use meterd_testkit::system;
 use serde_json::json;

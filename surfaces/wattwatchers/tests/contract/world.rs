@@ -142,8 +142,7 @@ impl World {
         let serial = Serial::parse(serial).unwrap();
         let model = meterd_surface_wattwatchers::Model::named(model).unwrap();
         let registration = Registration::new(serial, model);
-        let settings = &self.app.settings;
-        register_device(&self.control, settings, account, registration, &system()).unwrap();
+        register_device(&self.control, account, registration, &system()).unwrap();
     }
 
     /// A key of acme that sees some of its devices.
