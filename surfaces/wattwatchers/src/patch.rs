@@ -191,3 +191,42 @@ impl Patch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::SwitchState;
+    use crate::model::Model;
+    use meterd_http::fields::Problems;
+    use meterd_http::json::parse;
+
+    #[test]
+    fn what_was_so_when_it_was_read_leaves_a_later_wish_alone() {
+        let serial = Serial::parse("DD03710132282").unwrap();
+        let mut device = Device::new(serial, Model::named("6M+3SW").unwrap(), 6);
+        let body = br#"{"channels": [{"id": "DD03710132282_C1", "ctRating": 60}],
+                        "switches": [{"id": "DD03710132282_S1", "state": "open"}]}"#;
+        let mut problems = Problems::default();
+        let json = parse(body, "", &mut problems).unwrap();
+        let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
+        let mut levels = Levels::default();
+        let patch = Patch::read(&mut fields, &device, &mut levels);
+        assert!(levels.0.is_empty());
+        let now = Timestamp::parse_iso("2026-01-01T00:00:00Z").unwrap();
+        for change in [
+            Change::CtRating {
+                channel: 1,
+                amperes: 120,
+            },
+            Change::Switch {
+                switch: 1,
+                state: SwitchState::Closed,
+            },
+        ] {
+            device.ask(change, now);
+        }
+        let asked = device.clone();
+        patch.apply(&mut device, now).unwrap();
+        assert_eq!(device, asked);
+    }
+}

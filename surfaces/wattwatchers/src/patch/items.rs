@@ -82,7 +82,7 @@ impl ChannelPatch {
         }
         levels.note(fields, "ctRating", Level::Configuration, rating);
         let ct_rating = fields.integer("ctRating", i64::MIN, i64::MAX);
-        let ct_rating = ct_rating.filter(|asked| !(repeats && *asked == rating));
+        let ct_rating = ct_rating.filter(|asked| *asked != rating || (withdraws && !repeats));
         // Those of Rogowski coils are what they are.
         let own = [channel.ct_rating];
         let allowed = if RATINGS.contains(&channel.ct_rating) {
@@ -182,7 +182,8 @@ impl SwitchPatch {
         let state = fields.choice("state", &SwitchState::WORDS);
         Some(Self {
             number,
-            state: state.filter(|asked| !(repeats && *asked == switch.state)),
+            // What is so asks for nothing, whatever somebody else asks for until this is applied.
+            state: state.filter(|asked| *asked != switch.state || (withdraws && !repeats)),
             label: fields.checked_string("label", LABEL),
             contactor_type: fields.choice("contactorType", &ContactorType::WORDS),
             closed_state_label: fields.checked_string("closedStateLabel", STATE_LABEL),
