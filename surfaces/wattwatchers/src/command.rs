@@ -54,22 +54,28 @@ pub(crate) fn numbered<T>(items: &[T], number: u8) -> Option<&T> {
 }
 
 impl Device {
-    /// Whether a command about the same thing waits.
-    pub(crate) fn is_asked(&self, change: &Change) -> bool {
-        let mut commands = self.commands.iter();
-        commands.any(|command| command.change.is_rival_of(change))
+    /// What waits, oldest first. A command that only takes another back says what is so, and is the hardware's alone.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Change> {
+        let changes = self.commands.iter().map(|command| &command.change);
+        changes.filter(|change| !self.is_so(change))
     }
 
-    /// Asks the hardware for a change, in place of an earlier wish about the same thing; one for what is so already
-    /// only takes that wish back.
+    /// Whether something about the same thing is pending.
+    pub(crate) fn is_asked(&self, change: &Change) -> bool {
+        self.pending().any(|pending| pending.is_rival_of(change))
+    }
+
+    /// Asks the hardware for a change, in place of an earlier wish about the same thing. What is so already is asked for
+    /// only to take such a wish back: the hardware may have it by now.
     pub(crate) fn ask(&mut self, change: Change, now: Timestamp) {
         let is_asked = |command: &Command| command.change == change;
         if self.commands.iter().any(is_asked) {
             return;
         }
+        let waited = self.commands.len();
         self.commands
             .retain(|command| !command.change.is_rival_of(&change));
-        if self.is_so(&change) {
+        if self.is_so(&change) && self.commands.len() == waited {
             return;
         }
         self.last_command += 1;

@@ -285,11 +285,7 @@ struct SwitchView {
 
 impl DeviceView {
     pub(crate) fn of(device: &Device, heard: &Heard) -> Self {
-        let pending = |wanted: fn(&Change) -> Option<u32>| {
-            let mut changes = device.commands.iter().map(|command| &command.change);
-            changes.find_map(wanted)
-        };
-        let interval = pending(|change| match change {
+        let interval = device.pending().find_map(|change| match change {
             Change::ReportingInterval { seconds } => Some(*seconds),
             _ => None,
         });
@@ -340,14 +336,12 @@ impl Device {
     }
 
     fn pending_rating(&self, number: u8) -> Option<PendingRating> {
-        self.commands
-            .iter()
-            .find_map(|command| match command.change {
-                Change::CtRating { channel, amperes } if channel == number => {
-                    Some(PendingRating { ct_rating: amperes })
-                }
-                _ => None,
-            })
+        self.pending().find_map(|change| match *change {
+            Change::CtRating { channel, amperes } if channel == number => {
+                Some(PendingRating { ct_rating: amperes })
+            }
+            _ => None,
+        })
     }
 
     fn switch_views(&self) -> Vec<SwitchView> {
@@ -365,13 +359,9 @@ impl Device {
     }
 
     fn pending_state(&self, number: u8) -> Option<PendingState> {
-        self.commands
-            .iter()
-            .find_map(|command| match command.change {
-                Change::Switch { switch, state } if switch == number => {
-                    Some(PendingState { state })
-                }
-                _ => None,
-            })
+        self.pending().find_map(|change| match *change {
+            Change::Switch { switch, state } if switch == number => Some(PendingState { state }),
+            _ => None,
+        })
     }
 }

@@ -311,6 +311,46 @@ fn a_newer_wish_replaces_the_older_and_one_for_what_is_so_takes_it_back() {
     );
 }
 
+/// It may have fetched the command by then.
+#[test]
+fn what_is_taken_back_is_told_to_the_device_and_shown_to_nobody() {
+    let world = World::start();
+    let switch = format!("{SWITCHED}_S1");
+    let body = |state: &str| json!({"switches": [{"id": switch, "state": state}]});
+    for state in ["closed", "open"] {
+        world.patch(&device(SWITCHED), &body(state)).expect(200);
+    }
+    let commands = format!("/wattwatchers/ingest/v1/devices/{SWITCHED}/commands");
+    let fetch = || {
+        let request = meterd_testkit::client::get(commands.clone()).key(&world.feed);
+        world.send(&request).expect(200)["commands"].take()
+    };
+    let told = fetch();
+    assert_eq!(told.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&told[0]["n"], &told[0]["value"]),
+        (&json!(2), &json!("open"))
+    );
+    let shown = world.get(&device(SWITCHED)).expect(200);
+    assert_eq!(shown["switches"][0].get("pending"), None);
+    // Sent back by a key that may not switch, it asks for nothing.
+    let key = world.key_for(&[SWITCHED], &[Level::Metadata]);
+    world.patch_as(&key, &device(SWITCHED), &shown).expect(200);
+    assert_eq!(fetch(), told);
+    // The device had closed it already.
+    let shown = world.feed(SWITCHED, "/status", &body("closed"));
+    shown.expect(200);
+    let shown = world.get(&device(SWITCHED)).expect(200)["switches"][0].take();
+    assert_eq!(shown["pending"], json!({"state": "open"}));
+    let acknowledged = world.send(&post(format!("{commands}/2/ack")).key(&world.feed));
+    let shown = acknowledged.expect(200)["switches"][0].take();
+    assert_eq!(
+        (&shown["state"], shown.get("pending")),
+        (&json!("open"), None)
+    );
+    assert_eq!(fetch(), json!([]));
+}
+
 /// [29]
 #[test]
 fn each_member_needs_its_level() {
