@@ -60,7 +60,7 @@ impl Terms {
         };
         let arrays = self.stream.arrays().iter();
         let arrays: Vec<_> = arrays
-            .map(|array| numbers(&mut fields, array.name))
+            .map(|array| numbers(&mut fields, array.name, self.channels))
             .collect();
         fields.finish();
         Some(EnergyRecord {
@@ -99,26 +99,15 @@ impl Terms {
     }
 
     fn check_values(&self, record: &EnergyRecord, problems: &mut Problems) {
-        let mut are_whole = true;
         for (array, values) in self.stream.arrays().iter().zip(&record.arrays) {
             let name = array.name;
-            if values.len() != self.channels {
-                let text = format!("must have {} items, one for each channel", self.channels);
-                let rule = Rule::Other {
-                    code: "channels",
-                    text: text.into(),
-                };
-                problems.push(Problem::body(format!("/{name}"), rule));
-                are_whole = false;
-                continue;
-            }
             for (index, value) in values.iter().enumerate() {
                 if let Some(rule) = broken(array.quantity, *value) {
                     problems.push(Problem::body(format!("/{name}/{index}"), rule));
                 }
             }
         }
-        if self.stream == Stream::Long && are_whole {
+        if self.stream == Stream::Long {
             check_parts(record, problems);
         }
     }
@@ -191,14 +180,24 @@ fn other(name: &str, code: &'static str, text: &'static str) -> Problem {
     Problem::body(format!("/{name}"), rule)
 }
 
-/// An array of numbers, each exactly as it is written.
-fn numbers(fields: &mut Fields<'_>, name: &'static str) -> Option<Vec<Decimal>> {
+/// An array of a number for each channel, each exactly as it is written.
+fn numbers(fields: &mut Fields<'_>, name: &'static str, channels: usize) -> Option<Vec<Decimal>> {
     let Json::Array(items) = fields.require(name)? else {
         let expected = JsonType::Array;
         fields.refuse(name, Rule::Type { expected });
         return None;
     };
-    let mut values = Vec::with_capacity(items.len());
+    if items.len() != channels {
+        // Not looked into: there may be millions.
+        let text = format!("must have {channels} items, one for each channel");
+        let rule = Rule::Other {
+            code: "channels",
+            text: text.into(),
+        };
+        fields.refuse(name, rule);
+        return None;
+    }
+    let mut values = Vec::with_capacity(channels);
     for (index, item) in items.iter().enumerate() {
         match number(item) {
             Ok(value) => values.push(value),

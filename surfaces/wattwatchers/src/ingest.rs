@@ -19,6 +19,7 @@ use meterd_model::{Measurement, MeterId, OrganizationId};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Largest body: a week of Long Energy of six channels has half of it.
 pub(crate) const BODY_MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -103,7 +104,12 @@ async fn feed(
 ) -> Result<Reply<Outcome>, Failure> {
     let bytes = body.bytes.clone();
     let sent = if bytes.len() > LARGE_BYTES {
-        app.blocking(move |_| Sent::read(&bytes, stream)).await?
+        let slot = app.large_body_slot().await?;
+        app.blocking(move |_| {
+            let sent = Sent::read(&bytes, stream)?;
+            Ok(sent.holding(slot))
+        })
+        .await?
     } else {
         Sent::read(&bytes, stream)?
     };
@@ -128,6 +134,9 @@ async fn feed(
 struct Sent {
     items: Vec<Json>,
     problems: Vec<Problem>,
+    /// Whether it takes longer to look through than it takes to call another thread.
+    is_large: bool,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Sent {
@@ -151,9 +160,19 @@ impl Sent {
             return Err(Fault::internal("problems that are none"));
         }
         Ok(Self {
+            is_large: bytes.len() > LARGE_BYTES || items.len() > LARGE_RECORDS,
             items,
             problems: problems.into_vec(),
+            _slot: None,
         })
+    }
+
+    /// With a place that is taken for as long as its items are there.
+    fn holding(self, slot: OwnedSemaphorePermit) -> Self {
+        Self {
+            _slot: Some(slot),
+            ..self
+        }
     }
 }
 
@@ -178,7 +197,9 @@ struct Prepared {
 
 impl Prepared {
     fn of(sent: Sent, terms: &Terms, place: &Place) -> Result<Self, Fault> {
-        let Sent { items, problems } = sent;
+        let Sent {
+            items, problems, ..
+        } = sent;
         let mut prepared = Self::default();
         for (index, item) in items.into_iter().enumerate() {
             let read = match problem_at(&problems, index) {
@@ -236,7 +257,7 @@ impl App {
             meter: self.meter(account, stream, author).await?,
             serial: device.document.serial.clone(),
         };
-        let is_large = sent.items.len() > LARGE_RECORDS;
+        let is_large = sent.is_large;
         let Prepared {
             measurements,
             ends,

@@ -179,6 +179,10 @@ fn a_bad_record_is_rejected_and_the_others_are_stored() {
             "eReal must have 3 items, one for each channel.",
         ),
         (
+            with("eReal", json!([null, null, null, null])),
+            "eReal must have 3 items, one for each channel.",
+        ),
+        (
             with("eReal", json!([-1000, 0, 1000.5])),
             "eReal[2] must be an integer.",
         ),
