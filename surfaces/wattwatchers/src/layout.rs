@@ -15,6 +15,7 @@ const CHANNELS_MAX: usize = 6;
 /// What the columns of a table mean.
 #[derive(Clone, Debug)]
 pub struct Layout {
+    columns: usize,
     device: usize,
     timestamp: usize,
     duration: usize,
@@ -58,6 +59,7 @@ impl Layout {
             .collect::<Vec<_>>();
         let has_net = cells.iter().any(|cell| cell.array == 0);
         Some(Self {
+            columns: names.len(),
             device: column("device_id")?,
             timestamp: column("timestamp")?,
             duration: column("duration")?,
@@ -68,6 +70,11 @@ impl Layout {
 
     /// What a row says, or why it says nothing.
     pub fn row(&self, row: &[&str]) -> Result<LayoutRow, String> {
+        if row.len() > self.columns {
+            // Those behind the one too many are not what the header says.
+            let (cells, columns) = (row.len(), self.columns);
+            return Err(format!("{cells} cells below {columns} names"));
+        }
         let cell = |column: usize| row.get(column).map_or("", |cell| cell.trim());
         let device = cell(self.device);
         let serial = Serial::parse(device)
@@ -90,9 +97,10 @@ impl Layout {
                 *slot = Some(value);
             }
         }
+        let net = arrays.first().copied().unwrap_or_default();
         Ok(LayoutRow {
             serial,
-            record: record_of(stamp, duration, &arrays),
+            record: record_of(stamp, duration, channels_of(&net)?, &arrays),
         })
     }
 }
@@ -174,13 +182,17 @@ fn number(text: &str) -> Option<Decimal> {
 
 type Row = [Option<Decimal>; CHANNELS_MAX];
 
-fn record_of(stamp: i64, duration: i128, arrays: &[Row]) -> String {
-    // Tables have columns for more channels than a device may have.
-    let net = arrays.first().copied().unwrap_or_default();
-    let channels = net
-        .iter()
-        .rposition(Option::is_some)
-        .map_or(0, |last| last + 1);
+/// Tables have columns for more channels than a device may have, but none between others is without its energy.
+fn channels_of(net: &Row) -> Result<usize, String> {
+    let last = net.iter().rposition(Option::is_some);
+    let channels = last.map_or(0, |last| last + 1);
+    match net.iter().position(Option::is_none) {
+        Some(empty) if empty < channels => Err(format!("channel {} has no energy", empty + 1)),
+        _ => Ok(channels),
+    }
+}
+
+fn record_of(stamp: i64, duration: i128, channels: usize, arrays: &[Row]) -> String {
     let mut json = format!("{{\"timestamp\":{stamp},\"duration\":{duration}");
     for (array, values) in Stream::Long.arrays().iter().zip(arrays) {
         let net = net_of(array, arrays);
@@ -314,6 +326,14 @@ mod tests {
                 "duration \"\" is no integer",
             ),
             ("D123456789012,1550408400,300,x,5,5", "\"x\" is no number"),
+            (
+                "D123456789012,1550408400,300,5,,5",
+                "channel 2 has no energy",
+            ),
+            (
+                "D123456789012,1550408400,300,1,200,5,5",
+                "7 cells below 6 names",
+            ),
         ] {
             assert_eq!(read(header, row).unwrap_err(), message);
         }
