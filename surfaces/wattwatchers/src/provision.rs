@@ -109,9 +109,10 @@ pub fn create_key(
 ) -> Result<Issued, Fault> {
     let devices = new.devices();
     for serial in &devices {
-        control
-            .store()
-            .get_by_key::<Device>(account, "id", serial.as_str())?;
+        let store = control.store();
+        let device = store.get_by_key::<Device>(account, "id", serial.as_str())?;
+        // Once it is made, nobody would be told its secret.
+        check_keys(device.document.keys.len() + 1)?;
     }
     let permissions = new.permissions();
     let form = match new.role {
@@ -126,7 +127,8 @@ pub fn create_key(
     Ok(issued)
 }
 
-/// The key of this name as it is to be, made if there is none; then its secret is there to be told.
+/// The key of this name as it is to be, made if there is none; then its secret is there to be told. `Invalid` for one of
+/// the other role, whose secret is with those who may not do what this one may.
 pub fn apply_key(
     control: &Control,
     account: OrganizationId,
@@ -138,6 +140,10 @@ pub fn apply_key(
         return Ok((Applied::Created, Some(issued)));
     };
     let (permissions, limits) = (wanted.permissions(), wanted.limits());
+    let feeds = |permissions: &[String]| permissions.iter().any(|known| known == FEED);
+    if feeds(&permissions) != feeds(&known.permissions) {
+        return Err(Fault::invalid(Problem::body("/ingest", Rule::Immutable)));
+    }
     let shown = show(control, account, known.id, &wanted.devices(), author)?;
     if known.permissions == permissions && known.limits == limits {
         return Ok((shown, None));
@@ -194,7 +200,7 @@ fn show(
                 if !device.keys.remove(&key) {
                     device.keys.insert(key);
                 }
-                check_keys(&device)?;
+                check_keys(device.keys.len())?;
                 Ok(device)
             })?;
         }
@@ -202,8 +208,8 @@ fn show(
     })
 }
 
-fn check_keys(device: &Device) -> Result<(), Fault> {
-    if device.keys.len() <= KEYS_MAX {
+fn check_keys(count: usize) -> Result<(), Fault> {
+    if count <= KEYS_MAX {
         return Ok(());
     }
     let rule = Rule::Count {

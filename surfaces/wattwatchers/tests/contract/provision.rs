@@ -65,6 +65,24 @@ fn a_key_is_brought_to_what_it_is_to_be() {
 }
 
 #[test]
+fn a_key_keeps_its_role() {
+    let world = World::start();
+    let apply = |wanted: &NewKey| apply_key(&world.control, world.acme, wanted, &system());
+    let panel = key(&[], &[HOUSE], NewKeyLimits::Default);
+    let secret = apply(&panel).unwrap().1.unwrap().secret;
+    let feeding = NewKey {
+        role: KeyRole::Ingest,
+        ..panel.clone()
+    };
+    assert!(apply(&feeding).is_err());
+    assert_eq!(apply(&panel).unwrap().0, Applied::Unchanged);
+    assert_eq!(
+        world.get_as(secret.reveal(), "/devices").expect(200),
+        json!([HOUSE])
+    );
+}
+
+#[test]
 fn new_secrets_look_like_the_old_ones() {
     let world = World::start();
     let credentials = world.control.credentials();
