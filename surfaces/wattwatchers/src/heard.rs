@@ -115,12 +115,22 @@ impl App {
         if due.is_empty() {
             return Ok(());
         }
-        self.control.store().write(&Author::system(now), |writes| {
+        let written = self.control.store().write(&Author::system(now), |writes| {
             for ((account, mark), at) in &due {
                 writes.set_mark(*account, mark, at.seconds())?;
             }
             Ok(())
-        })
+        });
+        if written.is_err() {
+            // So that the next time has them again.
+            let mut times = self.heard.lock();
+            for (key, _) in &due {
+                if let Some(noted) = times.get_mut(key) {
+                    noted.is_written = false;
+                }
+            }
+        }
+        written
     }
 }
 

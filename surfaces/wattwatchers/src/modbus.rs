@@ -6,12 +6,11 @@ use crate::rows::{End, Source};
 use crate::shape::Shape;
 use crate::stream::Stream;
 use axum::response::Response;
-use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::Failure;
 
 /// `GET /modbus/{id}`
 pub(crate) async fn list(asked: Asked) -> Result<Response, Failure> {
-    asked.expect_modbus()?;
+    asked.device.document.expect_modbus()?;
     let range = asked.read(AskedEnds::read_with_start)?.check()?.modbus()?;
     let answer = move |source: &Source| source.reply(source.records(range)?, Shape::default());
     asked.answer(Stream::Modbus, answer).await
@@ -28,22 +27,7 @@ pub(crate) async fn latest(asked: Asked) -> Result<Response, Failure> {
 }
 
 async fn single(asked: Asked, end: End) -> Result<Response, Failure> {
-    asked.expect_modbus()?;
+    asked.device.document.expect_modbus()?;
     let shape = asked.read(Shape::read_modbus)?;
     asked.answer_single(Stream::Modbus, end, shape).await
-}
-
-impl Asked {
-    /// Only one model reads Modbus meters; no parameter makes another do so.
-    fn expect_modbus(&self) -> Result<(), Fault> {
-        let device = &self.device.document;
-        if device.model.has_modbus() {
-            return Ok(());
-        }
-        Err(Fault::new(Kind::CapabilityMissing {
-            resource: Resource::Device,
-            id: device.serial.to_string(),
-            capability: "modbus",
-        }))
-    }
 }
