@@ -86,6 +86,16 @@ impl Device {
         });
     }
 
+    /// Whether it has what is to change.
+    pub(crate) fn can(&self, change: &Change) -> bool {
+        match change {
+            Change::ReportingInterval { .. } => true,
+            Change::CtRating { channel, .. } => numbered(&self.channels, *channel).is_some(),
+            Change::Switch { switch, .. } => numbered(&self.switches, *switch).is_some(),
+            Change::Wifi { .. } => self.model.takes_wifi_credentials(),
+        }
+    }
+
     /// What the hardware says is so; whatever was asked for about the same thing and is met now waits no longer.
     pub(crate) fn confirm(&mut self, change: &Change) {
         match change {

@@ -189,6 +189,9 @@ impl Device {
             self.switches.truncate(fresh.switches.len());
             let more = fresh.switches.into_iter().skip(self.switches.len());
             self.switches.extend(more);
+            let mut commands = std::mem::take(&mut self.commands);
+            commands.retain(|command| self.can(&command.change));
+            self.commands = commands;
         }
         if let Some(label) = wanted.label {
             self.label = Some(label).filter(|label| !label.is_empty());

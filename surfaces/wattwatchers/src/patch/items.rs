@@ -84,16 +84,16 @@ impl ChannelPatch {
         let ct_rating = fields.integer("ctRating", i64::MIN, i64::MAX);
         let ct_rating = ct_rating.filter(|asked| *asked != rating || (withdraws && !repeats));
         // Those of Rogowski coils are what they are.
-        let own = [channel.ct_rating];
-        let allowed = if RATINGS.contains(&channel.ct_rating) {
+        let own = device.model.rating_amperes();
+        let allowed = if RATINGS.contains(&own) {
             &RATINGS[..]
         } else {
-            &own
+            std::slice::from_ref(&own)
         };
         let ct_rating = ct_rating.and_then(|asked| {
             let found = u32::try_from(asked)
                 .ok()
-                .filter(|asked| allowed.contains(asked));
+                .filter(|asked| allowed.contains(asked) || *asked == channel.ct_rating);
             if found.is_none() {
                 refuse_unless(fields, "ctRating", allowed);
             }

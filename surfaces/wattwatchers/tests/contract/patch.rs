@@ -480,6 +480,15 @@ fn the_ratings_of_rogowski_coils_are_what_they_are() {
         &rating(120),
         &[(422, "channels[0].ctRating must be one of 3000.")],
     );
+    // Whatever the hardware says it has.
+    let status = json!({"channels": [{"id": format!("{HOUSE}_C1"), "ctRating": 300}]});
+    world.feed(HOUSE, "/status", &status).expect(200);
+    let body = json!({"channels": [{"id": format!("{HOUSE}_C1"), "ctRating": 120}]});
+    let asked = world.patch(&device(HOUSE), &body).expect(200);
+    assert_eq!(asked["channels"][0]["pending"], json!({"ctRating": 120}));
+    let body = json!({"channels": [{"id": format!("{HOUSE}_C1"), "ctRating": 300}]});
+    let back = world.patch(&device(HOUSE), &body).expect(200);
+    assert_eq!(back["channels"][0].get("pending"), None);
 }
 
 #[test]
@@ -500,6 +509,26 @@ fn phases_are_replaced_whole_and_may_be_in_any_order() {
     let none = json!({"phases": {"count": 0, "grouping": []}});
     let changed = world.patch(&device(HOUSE), &none).expect(200);
     assert_eq!(changed["phases"], none["phases"]);
+}
+
+#[test]
+fn a_model_without_switches_is_not_asked_to_switch() {
+    let world = World::start();
+    let body = json!({
+        "channels": [{"id": format!("{SWITCHED}_C1"), "ctRating": 120}],
+        "switches": [{"id": format!("{SWITCHED}_S1"), "state": "closed"}],
+    });
+    world.patch(&device(SWITCHED), &body).expect(200);
+    world
+        .feed_put(SWITCHED, &json!({"model": "6M"}))
+        .expect(200);
+    let commands = format!("/wattwatchers/ingest/v1/devices/{SWITCHED}/commands");
+    let request = meterd_testkit::client::get(commands).key(&world.feed);
+    let commands = world.send(&request).expect(200)["commands"].take();
+    let kinds: Vec<_> = (commands.as_array().unwrap().iter())
+        .map(|command| &command["type"])
+        .collect();
+    assert_eq!(kinds, [&json!("ctRating")]);
 }
 
 #[test]
