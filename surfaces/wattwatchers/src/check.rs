@@ -54,7 +54,9 @@ impl Terms {
         let stamp = fields.required_integer("timestamp", 0, STAMP_MAX);
         let duration = fields.required_integer(DURATION, 0, i64::MAX);
         let frequency = if self.stream == Stream::Short {
-            fields.required_decimal(FREQUENCY, DecimalRange::AtLeast(Decimal::ZERO))
+            let range = DecimalRange::AtLeast(Decimal::ZERO);
+            let value = fields.required_decimal(FREQUENCY, range);
+            bounded(&mut fields, FREQUENCY, value)
         } else {
             None
         };
@@ -219,6 +221,15 @@ fn number(item: &Json) -> Result<Decimal, Rule> {
     }
 }
 
+fn bounded(fields: &mut Fields<'_>, name: &str, value: Option<Decimal>) -> Option<Decimal> {
+    let value = value?;
+    if value.abs() > Decimal::from(VALUE_MAX) {
+        fields.refuse(name, range(-VALUE_MAX, VALUE_MAX));
+        return None;
+    }
+    Some(value)
+}
+
 fn modbus_record(mut fields: Fields<'_>) -> Option<ModbusRecord> {
     let stamp = fields.required_integer("timestamp", 0, STAMP_MAX);
     let models = MODBUS_METERS.map(|(model, readings)| (model, (model, readings)));
@@ -231,6 +242,7 @@ fn modbus_record(mut fields: Fields<'_>) -> Option<ModbusRecord> {
     let (model, names) = model?;
     for name in names {
         let value = fields.decimal(name, DecimalRange::Any);
+        let value = bounded(&mut fields, name, value);
         readings.extend(value.map(|value| (*name, value)));
     }
     fields.finish();

@@ -281,6 +281,10 @@ fn short_energy_and_modbus_have_rules_of_their_own() {
     };
     assert_eq!(modbus("_Uan", json!(230.4)), Value::Null);
     assert_eq!(
+        modbus("_Uan", json!(-10_000_000_000_001_i64)),
+        "_Uan must be between -10000000000000 and 10000000000000."
+    );
+    assert_eq!(
         modbus("model", json!("X")),
         "model must be one of PMC-220, PMC-340B."
     );
