@@ -5,10 +5,10 @@ use crate::cli::WattwatchersKey;
 use crate::key::said;
 use anyhow::{Context as _, anyhow, bail};
 use meterd_control::{Author, Control};
-use meterd_model::{OrganizationId, Zone};
+use meterd_model::{OrganizationId, Zone, check_text};
 use meterd_surface_wattwatchers::{
-    KeyLimits, KeyRole, KeySees, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
-    apply_key, owner_of, register_device,
+    KeyLimits, KeyRole, KeySees, LABEL, Level, Model, NewKey, NewKeyLimits, Registration, Serial,
+    apply_key, check_key, owner_of, register_device,
 };
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -83,13 +83,15 @@ impl WantedDevice {
     fn check(&self) -> anyhow::Result<Registration> {
         let model = Model::named(&self.model);
         let model = model.ok_or_else(|| anyhow!("there is no model {:?}", self.model))?;
-        if let Some(timezone) = &self.timezone {
-            Zone::named(timezone).context("timezone")?;
+        if let Some(label) = &self.label {
+            check_text(label, LABEL).context("label")?;
         }
+        let zone = self.timezone.as_deref().map(Zone::named).transpose();
+        let zone = zone.context("timezone")?;
         Ok(Registration {
             channels: self.channels,
             label: self.label.clone(),
-            timezone: self.timezone.clone(),
+            timezone: zone.map(|zone| zone.name().to_owned()),
             ..Registration::new(serial(&self.id)?, model)
         })
     }
@@ -193,6 +195,11 @@ impl CheckedWattwatchers {
             }
         }
         for key in &self.keys {
+            if let Some(account) = account {
+                check_key(control, account, key)
+                    .map_err(said)
+                    .with_context(|| format!("key {}", key.name))?;
+            }
             let KeyRole::Api {
                 sees: KeySees::These(serials),
                 ..

@@ -44,9 +44,10 @@ pub use layout::{Layout, LayoutRow};
 pub use limits::KeyLimits;
 pub use model::Model;
 pub use provision::{
-    KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, create_key, owner_of, register_device,
+    KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, check_key, create_key, owner_of,
+    register_device,
 };
-pub use register::Registration;
+pub use register::{LABEL, Registration};
 pub use serial::Serial;
 pub use settings::{DayWindow, WattwatchersLimits, WattwatchersSettings};
 pub use stream::Stream;

@@ -127,23 +127,24 @@ pub fn create_key(
     Ok(issued)
 }
 
-/// The key of this name as it is to be, made if there is none; then its secret is there to be told. `Invalid` for one of
-/// the other role, whose secret is with those who may not do what this one may.
+/// `Invalid` if the key of this name has the other role: its secret is with those who may not do what this one may.
+pub fn check_key(control: &Control, account: OrganizationId, wanted: &NewKey) -> Result<(), Fault> {
+    find_key(control, account, wanted).map(drop)
+}
+
+/// The key of this name as it is to be, made if there is none; then its secret is there to be told. `Invalid` as
+/// [`check_key`] has it.
 pub fn apply_key(
     control: &Control,
     account: OrganizationId,
     wanted: &NewKey,
     author: &Author,
 ) -> Result<(Applied, Option<Issued>), Fault> {
-    let Some(known) = find_key(control, account, &wanted.name)? else {
+    let Some(known) = find_key(control, account, wanted)? else {
         let issued = create_key(control, account, wanted, author)?;
         return Ok((Applied::Created, Some(issued)));
     };
     let (permissions, limits) = (wanted.permissions(), wanted.limits());
-    let feeds = |permissions: &[String]| permissions.iter().any(|known| known == FEED);
-    if feeds(&permissions) != feeds(&known.permissions) {
-        return Err(Fault::invalid(Problem::body("/ingest", Rule::Immutable)));
-    }
     let shown = show(control, account, known.id, &wanted.devices(), author)?;
     if known.permissions == permissions && known.limits == limits {
         return Ok((shown, None));
@@ -162,7 +163,7 @@ pub fn apply_key(
 fn find_key(
     control: &Control,
     account: OrganizationId,
-    name: &str,
+    wanted: &NewKey,
 ) -> Result<Option<Arc<Credential>>, Fault> {
     let mut list = List {
         filters: &[("surface", SURFACE)],
@@ -171,7 +172,14 @@ fn find_key(
     loop {
         let (page, next) = control.credentials().list(Some(account), &list)?;
         let mut keys = page.into_iter();
-        let found = keys.find(|key| key.name == name && key.state != CredentialState::Revoked);
+        let found =
+            keys.find(|key| key.name == wanted.name && key.state != CredentialState::Revoked);
+        if let Some(key) = &found {
+            let feeds = key.permissions.iter().any(|permission| permission == FEED);
+            if feeds != matches!(wanted.role, KeyRole::Ingest) {
+                return Err(Fault::invalid(Problem::body("/ingest", Rule::Immutable)));
+            }
+        }
         if found.is_some() || next.is_none() {
             return Ok(found);
         }

@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
-pub(crate) const LABEL: TextRule = TextRule {
+/// Of what somebody calls a device, or a part of it.
+pub const LABEL: TextRule = TextRule {
     min_chars: 0,
     max_chars: 64,
     alphabet: Alphabet::Any,

@@ -340,6 +340,17 @@ fn energy_devices_and_their_keys_are_set_up() {
             "device D123456789012: timezone",
         ),
         (
+            ENERGY.replace("Roof", &"x".repeat(65)),
+            "device D123456789012: label: must have 0 to 64 characters",
+        ),
+        (
+            ENERGY.replace(
+                "levels = [\"metadata\", \"switching\"]\nper_second = 50\nper_day = 100000",
+                "ingest = true",
+            ),
+            "key dashboard: ",
+        ),
+        (
             ENERGY.replace("\"switching\"", "\"all\""),
             "none of the levels",
         ),
