@@ -8,6 +8,7 @@ use crate::server::{Parts, control_path, now};
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::{Context as _, anyhow, bail};
 use meterd_control::{Actor, Author};
+use meterd_fault::Kind;
 use meterd_http::Core;
 use meterd_model::OrganizationId;
 use meterd_surface_wattwatchers::{
@@ -75,13 +76,15 @@ impl Target {
         })
     }
 
-    /// The answer as a device gets it.
-    fn send(&self, serial: &Serial, body: &str) -> anyhow::Result<Value> {
+    /// The answer as a device gets it, `None` if the account has no such device.
+    fn send(&self, serial: &Serial, body: &str) -> anyhow::Result<Option<Value>> {
         match self {
             Self::Server(api) => {
                 let path = format!("/wattwatchers/ingest/v1/devices/{serial}/long-energy");
-                api.send(&path, "application/json", body.as_bytes())
-                    .map_err(refused)
+                match api.send(&path, "application/json", body.as_bytes()) {
+                    Err(error) if is_not_found(&error) => Ok(None),
+                    answer => answer.map(Some).map_err(refused),
+                }
             }
             Self::Data {
                 app,
@@ -91,11 +94,18 @@ impl Target {
                 let author = Author::new(Actor::Operator, now());
                 let (stream, body) = (Stream::Long, body.as_bytes());
                 let done = import(app, *account, serial, stream, body, &author);
-                let outcome = runtime.block_on(done).map_err(said)?;
-                Ok(serde_json::to_value(outcome)?)
+                match runtime.block_on(done) {
+                    Err(fault) if matches!(*fault.kind, Kind::ResourceNotFound { .. }) => Ok(None),
+                    outcome => Ok(Some(serde_json::to_value(outcome.map_err(said)?)?)),
+                }
             }
         }
     }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| text(&refused.problem, "code") == "NOT_FOUND")
 }
 
 /// In this API's words.
@@ -209,6 +219,13 @@ impl Waiting<'_> {
         let answer = (self.target.send(serial, &format!("[{}]", batch.json)))
             .with_context(|| format!("store records of {serial} from line {first} on"))?;
         self.records -= batch.lines.len();
+        let Some(answer) = answer else {
+            let message = format!("device {serial} could not be found");
+            for line in &batch.lines {
+                self.totals.reject(*line, &message);
+            }
+            return Ok(());
+        };
         let count = |member: &str| answer.get(member).and_then(Value::as_u64).unwrap_or(0);
         self.totals.accepted += count("accepted");
         self.totals.replaced += count("replaced");

@@ -274,6 +274,15 @@ fn tables_of_energy_go_the_way_of_what_devices_send() {
          D123456789012,1550408400,2019-02-18,00:00,300,0.0005,0\n\
          D123456789012,1550409300,2019-02-18,00:15,300,0.0005,0\n",
     );
+    let unknown = home.write(
+        "nobodys.csv",
+        "device_id,timestamp,duration,c1_j\nD000000000000,1550408400,300,1\n",
+    );
+    let done = import(&unknown, &into_data);
+    assert!(
+        done.stdout.contains("0 accepted, 0 replaced, 1 rejected"),
+        "{done:?}"
+    );
     let server = Server::start(&home);
     let into_server = [
         "--server",
@@ -295,9 +304,21 @@ fn tables_of_energy_go_the_way_of_what_devices_send() {
     );
     let unknown = home.write(
         "unknown.csv",
-        "device_id,timestamp,duration,c1_j\nD000000000000,1550408400,300,1\n",
+        "device_id,timestamp,duration,c1_j,c2_j\n\
+         D000000000000,1550409600,300,1,2\n\
+         D123456789012,1550409600,300,1,2\n",
     );
-    import(&unknown, &into_server).failed_with(&["D000000000000", "could not be found"]);
+    // Whatever comes after it is stored.
+    let done = import(&unknown, &into_server);
+    assert!(
+        done.stdout.contains("1 accepted, 0 replaced, 1 rejected"),
+        "{done:?}"
+    );
+    assert!(
+        done.stderr
+            .contains("line 2: device D000000000000 could not be found"),
+        "{done:?}"
+    );
     let other = home.write("other.csv", "a,b\n1,2\n");
     import(&other, &into_server).failed_with(&["has none of the layouts"]);
     assert_eq!(server.stop(), Some(0));
