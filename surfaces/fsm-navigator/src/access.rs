@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use meterd_control::{Author, KeyRules};
 use meterd_fault::{Fault, Kind, Rule};
-use meterd_http::{Context, Failure};
+use meterd_http::{Context, Failure, Slot};
 use meterd_model::OrganizationId;
 use std::marker::PhantomData;
 
@@ -70,6 +70,7 @@ pub(crate) struct Access<S> {
     /// The data set that the key works on.
     pub(crate) space: OrganizationId,
     pub(crate) context: Context,
+    company: OrganizationId,
     author: Author,
     scope: PhantomData<S>,
 }
@@ -78,6 +79,11 @@ impl<S> Access<S> {
     /// The caller as author of a change.
     pub(crate) fn author(&self) -> Author {
         self.author
+    }
+
+    /// Leave to search and to question the engine. Both data sets of a company share its places.
+    pub(crate) async fn query_slot(&self, app: &App) -> Result<Slot, Fault> {
+        app.query_slot(self.company).await
     }
 }
 
@@ -93,6 +99,7 @@ impl<S: Scope> FromRequestParts<App> for Access<S> {
         }
         Ok(Self {
             space: space(&context)?,
+            company: company(&context)?,
             author: Author::new(credential.actor(), context.now),
             context,
             scope: PhantomData,
@@ -103,11 +110,13 @@ impl<S: Scope> FromRequestParts<App> for Access<S> {
 /// The data set that the caller's key works on.
 pub(crate) fn space(context: &Context) -> Result<OrganizationId, Fault> {
     let caller = context.caller.as_ref().ok_or(Kind::CredentialsMissing)?;
-    let company = caller
-        .credential
-        .organization
-        .ok_or(Kind::OrganizationRequired)?;
-    Ok(space_of(company, caller.credential.environment))
+    Ok(space_of(company(context)?, caller.credential.environment))
+}
+
+fn company(context: &Context) -> Result<OrganizationId, Fault> {
+    let caller = context.caller.as_ref().ok_or(Kind::CredentialsMissing)?;
+    let company = caller.credential.organization;
+    company.ok_or_else(|| Kind::OrganizationRequired.into())
 }
 
 fn is_scope(text: &str) -> bool {

@@ -318,7 +318,7 @@ pub(crate) async fn retrieve_asset(
     Found(found): Found<Asset>,
 ) -> Result<Reply<One<<Asset as Shown>::View>>, Failure> {
     let mut joined = Joined::of(&found.document, &app.look(access.space))?;
-    joined.meters = Some(meters_of(&app, access.space, found.document.asset_id).await?);
+    joined.meters = Some(meters_of(&app, &access, found.document.asset_id).await?);
     let view = View::of(&found, found.document.clone(), joined);
     Ok(Reply::ok(One::of(&access.context, Asset::ONE, view)))
 }

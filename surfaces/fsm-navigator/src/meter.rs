@@ -1,6 +1,6 @@
 //! Meters of assets. They are set up outside the API, which shows them with their asset (1.1, 5.3).
 
-use crate::access::space;
+use crate::access::{Access, space};
 use crate::app::App;
 use crate::asset::Asset;
 use crate::record::{Found, Look, Record, names};
@@ -12,7 +12,6 @@ use axum::http::request::Parts;
 use meterd_control::{Document, Reference, Resource, Stored};
 use meterd_fault::{Fault, Kind};
 use meterd_http::{Context, ExactNumber, Failure};
-use meterd_model::OrganizationId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -104,16 +103,16 @@ pub(crate) fn meter_key(asset: u64, name: &str) -> String {
 }
 
 /// The meters of an asset, with what was read last.
-pub(crate) async fn meters_of(
+pub(crate) async fn meters_of<S>(
     app: &App,
-    space: OrganizationId,
+    access: &Access<S>,
     asset: u64,
 ) -> Result<Vec<MeterView>, Fault> {
-    let meters = every_meter(&app.look(space), asset)?;
+    let meters = every_meter(&app.look(access.space), asset)?;
     if meters.is_empty() {
         return Ok(Vec::new());
     }
-    let slot = app.query_slot(space).await?;
+    let slot = access.query_slot(app).await?;
     app.blocking(move |app| {
         let _slot = slot;
         let views = meters.iter().map(|meter| MeterView::of(app, meter));

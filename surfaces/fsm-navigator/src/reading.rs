@@ -162,8 +162,11 @@ pub(crate) async fn submit_reading(
     new.check(&meter.document, &app.look(space), author.at)?;
     metered.asset.document.check_in_use()?;
     let (meter, number) = (meter.id, meter.document.meter_id);
+    // Before the turn, which companies share, and to the end: what is stored is not told to come again.
+    let slot = access.query_slot(&app).await?;
     // A task of its own goes on when the client goes away, so that nothing is left half done.
     let done = tokio::spawn(async move {
+        let _slot = slot;
         let _turn = app.turns.take(&(space.0, number)).await;
         submit(&app, author, space, meter, new).await
     });
@@ -176,7 +179,7 @@ pub(crate) async fn submit_reading(
     })
 }
 
-/// Whether the reading is new is told besides. The caller holds the meter's turn.
+/// Whether the reading is new is told besides. The caller holds a place and the meter's turn.
 async fn submit(
     app: &App,
     author: Author,
@@ -184,10 +187,8 @@ async fn submit(
     meter: Uuid,
     new: NewReading,
 ) -> Result<(ReadingView, Effects, bool), Fault> {
-    let slot = app.query_slot(space).await?;
     let (id, measurement) = app
         .blocking(move |app| {
-            let _slot = slot;
             let meter = app.control.store().get::<AssetMeter>(space, meter)?;
             let meter = settle(app, &author, meter)?;
             accept(app, &author, &meter, new)
@@ -204,9 +205,7 @@ async fn submit(
         };
         app.submit(batch, false).await?;
     }
-    let slot = app.query_slot(space).await?;
     app.blocking(move |app| {
-        let _slot = slot;
         let meter = app.control.store().get::<AssetMeter>(space, meter)?;
         let meter = settle(app, &author, meter)?;
         let (view, effects) = show(app, &meter, &id)?;

@@ -272,7 +272,7 @@ pub(crate) async fn list_with<R: Shown>(
     filters: impl FnOnce(&mut Fields<'_>, &Look<'_>) -> Result<Filters<R>, Fault> + Send + 'static,
 ) -> Result<Reply<Many<R::View>>, Failure> {
     let (space, query) = (access.space, uri.query().unwrap_or("").to_owned());
-    let slot = app.query_slot(space).await?;
+    let slot = access.query_slot(app).await?;
     let (views, page, total) = app
         .blocking(move |app| {
             let _slot = slot;

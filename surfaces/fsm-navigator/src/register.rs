@@ -5,14 +5,12 @@ use crate::app::App;
 use crate::meter::AssetMeter;
 use crate::record::Look;
 use meterd_control::{Meter, Stored, Writes};
-use meterd_engine::{
-    Aggregation, Cancel, Engine, Filter, Function, ListCursor, Listed, Listing, Number, Query,
-};
-use meterd_fault::Fault;
+use meterd_engine::{Cancel, Engine, Filter, ListCursor, ListOrder, Listed, Listing};
+use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::query_fault;
 use meterd_model::{
     AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterDefinition, MeterId,
-    MeterKind, MeterName, OrganizationId, RESET, Subject, TextError, Timestamp, ValueField, Zone,
+    MeterKind, MeterName, OrganizationId, RESET, Subject, TextError, Timestamp, ValueField,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,6 +73,11 @@ impl Entry {
         found.map(|(_, text)| text.as_str())
     }
 
+    fn is_reset(&self) -> bool {
+        let (reset, yes) = RESET;
+        self.attribute(reset) == Some(yes)
+    }
+
     fn cursor(&self) -> ListCursor {
         ListCursor {
             time: self.time(),
@@ -123,19 +126,32 @@ impl<'a> Register<'a> {
         })
     }
 
-    /// What is stored under an id and counts.
+    /// What is stored under an id and counts. `ResourceExists` if somebody stored something else under it.
     pub(crate) fn find(&self, id: &MeasurementId) -> Result<Option<Entry>, Fault> {
         let trace = (self.engine)
             .trace(self.space, id, 1, &Cancel::new())
             .map_err(query_fault)?;
         let newest = trace.and_then(|mut trace| trace.versions.pop());
-        Ok(newest.and_then(|version| {
-            Entry::of(Listed {
+        let found = newest.and_then(|version| {
+            Some(Listed {
                 sequence: version.sequence,
                 received: version.received,
                 measurement: version.measurement?,
             })
-        }))
+        });
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let Measurement { meter, subject, .. } = &found.measurement;
+        if (meter, subject) != (&self.meter, &self.subject) {
+            return Err(Kind::ResourceExists {
+                resource: Resource::Measurement,
+                field: "id",
+                value: id.to_string(),
+            }
+            .into());
+        }
+        Ok(Entry::of(found))
     }
 
     pub(crate) fn last(&self) -> Result<Option<Entry>, Fault> {
@@ -166,9 +182,16 @@ impl<'a> Register<'a> {
             to: Some(next_second),
             ..self.listing()
         })?;
+        let after = self.first_of(Listing {
+            from: Some(next_second),
+            order: ListOrder::OldestFirst,
+            ..self.listing()
+        })?;
         Ok(Place {
             before: before.map(|before| before.value),
-            after: self.earliest(next_second, self.next_reset(next_second)?)?,
+            after: after
+                .filter(|after| !after.is_reset())
+                .map(|after| after.value),
             is_last,
         })
     }
@@ -189,7 +212,7 @@ impl<'a> Register<'a> {
         }
     }
 
-    /// The newest of a listing that has a reading, which is nearly always the newest.
+    /// The first of a listing that has a reading, which is nearly always the first.
     fn first_of(&self, mut listing: Listing) -> Result<Option<Entry>, Fault> {
         loop {
             let page = (self.engine)
@@ -202,58 +225,6 @@ impl<'a> Register<'a> {
             listing.after = page.next;
             listing.limit = PAGE;
         }
-    }
-
-    /// When the first reset from `from` on was.
-    fn next_reset(&self, from: Timestamp) -> Result<Option<Timestamp>, Fault> {
-        let (reset, yes) = RESET;
-        let reset = field(reset).map_err(Fault::internal)?;
-        let mut listing = Listing {
-            from: Some(from),
-            limit: PAGE,
-            ..self.listing()
-        };
-        listing.filter.attributes = vec![(reset, vec![yes.to_owned()])];
-        let mut oldest = None;
-        loop {
-            let page = (self.engine)
-                .list(self.space, &listing, &Cancel::new())
-                .map_err(query_fault)?;
-            let last = page.measurements.last();
-            oldest = last.map(|last| last.measurement.time).or(oldest);
-            listing.after = page.next;
-            if listing.after.is_none() {
-                return Ok(oldest);
-            }
-        }
-    }
-
-    /// The first reading in a range.
-    fn earliest(&self, from: Timestamp, to: Option<Timestamp>) -> Result<Option<Decimal>, Fault> {
-        let query = Query {
-            meter: self.meter,
-            from,
-            to: to.unwrap_or(Timestamp::MAX),
-            zone: Zone::UTC,
-            window: None,
-            group_by: Vec::new(),
-            filter: self.filter(),
-            aggregations: vec![Aggregation {
-                function: Function::Earliest,
-                field: Some(field(READING).map_err(Fault::internal)?),
-            }],
-            order_by: Vec::new(),
-            offset: 0,
-            limit: 1,
-        };
-        let answer = (self.engine)
-            .query(self.space, &query, &Cancel::new())
-            .map_err(query_fault)?;
-        let row = answer.rows.into_iter().next();
-        Ok(row.and_then(|row| match row.values.first()? {
-            Some(Number::Decimal(value)) => value.to_decimal(),
-            _ => None,
-        }))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::world::{World, id};
 use meterd_control::{Applied, EventFilter, Meter};
 use meterd_engine::testing::SimulatedDisk;
 use meterd_engine::{Batch, OnConflict};
+use meterd_http::queries_max;
 use meterd_model::{Measurement, MeasurementId, MeterId, Subject, Timestamp};
 use meterd_surface_fsm_navigator::{Amount, NewMeter, NewReset, apply_meter, apply_reset};
 use meterd_testkit::system;
@@ -220,6 +221,62 @@ fn a_reset_begins_a_new_count() {
     assert_eq!(world.current(1), 5);
 }
 
+/// As when a meter is swapped: what the old one was at last, and what the new one begins with.
+#[test]
+fn a_reading_is_bounded_by_one_in_the_second_of_a_reset() {
+    let world = World::start();
+    let meter = world.meter(&world.asset(), |_| {});
+    let swapped = "2026-01-05T00:00:00Z";
+    world.read(1, meter, "500", swapped).expect(201);
+    assert_eq!(reset(&world, swapped, "0"), Ok(Applied::Created));
+    assert_eq!(
+        refused(&world.read(1, meter, "9999", "2026-01-04")),
+        invalid(
+            "Invalid value for reading_value: must be less than or equal to the next reading (500)."
+        )
+    );
+    world.read(1, meter, "400", "2026-01-04").expect(201);
+}
+
+#[test]
+fn a_measurement_of_something_else_is_no_repeat() {
+    let world = World::start();
+    let (server, asset) = (&world.server, world.asset());
+    let meter = world.meter(&asset, |_| {});
+    let at = "2026-01-03T00:00:00Z";
+    store_by_hand(server, "asset-2", meter, "11", at);
+    let told = refused(&world.read(1, meter, "11", at));
+    assert_eq!((told.0, told.1.as_str()), (400, "validation_failed"));
+    assert_eq!(world.current(1), 0);
+    world.read(1, meter, "12", at).expect(201);
+}
+
+#[test]
+fn both_data_sets_of_a_company_share_its_places() {
+    let world = World::start();
+    let server = &world.server;
+    let meter = world.meter(&world.asset(), |_| {});
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let take = || {
+        runtime
+            .block_on(server.core.query_slot(server.acme))
+            .unwrap()
+    };
+    let held: Vec<_> = (0..queries_max() / 2).map(|_| take()).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(world.read(1, meter, "5", "2026-01-01").status, 429));
+        scope.spawn(|| {
+            let answer = server.ask_as(&server.test_key, "GET", "/jobs", None);
+            assert_eq!(answer.status, 429);
+        });
+        let other = server.ask_as(&server.rival_key, "GET", "/jobs", None);
+        other.expect(200);
+    });
+    drop(held);
+    // What was told to come again was not stored.
+    world.read(1, meter, "5", "2026-01-01").expect(201);
+}
+
 #[test]
 fn meters_are_set_up_once() {
     let world = World::start();
@@ -391,7 +448,7 @@ fn what_a_reading_asks_for_is_done_in_the_end() {
     disk.set_space(Some(0));
     assert_eq!(world.read(1, meter, "11", "2026-01-03").status, 500);
     disk.set_space(None);
-    store_by_hand(server, meter, "11", "2026-01-03T00:00:00Z");
+    store_by_hand(server, "asset-1", meter, "11", "2026-01-03T00:00:00Z");
     let next = world.read(1, meter, "15", "2026-01-04").expect(201);
     assert_eq!(next["threshold"], Value::Null);
     assert_eq!((jobs(), alerts(server)), (json!(1), 1));
@@ -400,8 +457,8 @@ fn what_a_reading_asks_for_is_done_in_the_end() {
     assert_eq!((jobs(), alerts(server)), (json!(1), 1));
 }
 
-/// What a reading of the first asset is in the engine, without its attributes.
-fn store_by_hand(server: &Server, meter: u64, value: &str, at: &str) {
+/// What a reading of an asset is in the engine, without its attributes.
+fn store_by_hand(server: &Server, subject: &str, meter: u64, value: &str, at: &str) {
     let at = Timestamp::parse(at).unwrap();
     let store = server.control.store();
     let found = store.find_by_key::<Meter>(server.acme, "name", "engine_hours");
@@ -409,7 +466,7 @@ fn store_by_hand(server: &Server, meter: u64, value: &str, at: &str) {
     let measurement = Measurement {
         id: MeasurementId::new(id).unwrap(),
         meter: MeterId(found.unwrap().unwrap().id),
-        subject: Subject::new("asset-1").unwrap(),
+        subject: Subject::new(subject).unwrap(),
         time: at,
         end_time: None,
         values: vec![(

@@ -43,6 +43,8 @@ impl Default for Options {
 pub(crate) struct Server {
     running: meterd_testkit::Server,
     pub(crate) acme: OrganizationId,
+    /// For the places that it has.
+    pub(crate) core: Core,
     /// Every path with its methods.
     pub(crate) routes: Vec<(&'static str, Vec<String>)>,
     pub(crate) key: String,
@@ -65,10 +67,10 @@ impl Server {
 
     pub(crate) fn start_with(options: Options) -> Self {
         let settings = options.settings;
-        let mut routes = Vec::new();
+        let (mut routes, mut core) = (Vec::new(), None);
         let running = meterd_testkit::Server::start(options.general, |parts| {
-            let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
-            let app = App::new(core, settings);
+            let (control, engine) = (Arc::clone(&parts.control), Arc::clone(&parts.engine));
+            let app = App::new(core.insert(Core::new(control, engine)).clone(), settings);
             let surface = Arc::new(FsmNavigatorSurface::new(app)) as Arc<dyn Surface>;
             routes = surface.routes().list().collect();
             // The pipeline wants something that answers below no prefix, too.
@@ -87,6 +89,7 @@ impl Server {
         };
         Self {
             acme,
+            core: core.unwrap(),
             routes,
             key: key(acme, Environment::Live),
             test_key: key(acme, Environment::Test),
