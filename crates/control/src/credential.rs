@@ -110,6 +110,16 @@ pub enum Environment {
     Test,
 }
 
+impl Environment {
+    /// As it is shown and asked for.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// A credential to create.
 #[derive(Clone, Debug)]
 pub struct NewCredential {
@@ -233,6 +243,10 @@ pub fn canonical_block(block: IpNet) -> IpNet {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRules {
     pub surface: &'static str,
+    /// Whether server administrators have such keys too.
+    pub serves_administrators: bool,
+    /// The data sets that a key may be for.
+    pub environments: &'static [Environment],
     /// Whether a key may hold the permission.
     pub is_permission: fn(&str) -> bool,
     /// What a permission that no key may hold breaks.
@@ -263,7 +277,24 @@ impl KeyRules {
         // What is no permission at all is named once.
         problems.retain(|problem| unknown.iter().all(|own| own.location != problem.location));
         problems.extend(unknown);
+        if !self.environments.contains(&key.environment) {
+            let words = self.environments.iter().map(|known| known.as_str().into());
+            let allowed = words.collect();
+            let problem = Problem::body("/environment", Rule::OneOf { allowed });
+            problems.push(problem.with_value(key.environment.as_str()));
+        }
         refuse(problems)
+    }
+
+    /// That a key may belong to this organization, or to the server.
+    pub fn check_home(&self, organization: Option<OrganizationId>) -> Result<(), Fault> {
+        if organization.is_some() || self.serves_administrators {
+            return Ok(());
+        }
+        Err(Fault::invalid(Problem::body(
+            "/organization",
+            Rule::Required,
+        )))
     }
 
     /// The permissions that no key of the surface may hold.
@@ -478,6 +509,8 @@ impl Credentials {
             .flatten()
     }
 
+    /// Who lets a credential be used longer or from elsewhere gives what it holds to whoever has its secret, so that an
+    /// administrator can only do that to what holds no more than it does.
     pub fn change(
         &self,
         id: Uuid,
@@ -485,13 +518,18 @@ impl Credentials {
         change: CredentialChange,
         author: &Author,
     ) -> Result<Arc<Credential>, Fault> {
+        let home = self.home_of(id)?;
         if let Some(permissions) = &change.permissions {
-            self.check_grant(self.home_of(id)?, permissions, author)?;
+            self.check_grant(home, permissions, author)?;
         }
         if let Some(expires_at) = change.expires_at {
             refuse(expiry_problem(expires_at, author.at).into_iter().collect())?;
         }
         self.update(id, expected, author, |document| {
+            refuse_revoked(document, "changed")?;
+            if change.addresses.is_some() || change.expires_at.is_some() {
+                self.check_grant(home, &document.permissions, author)?;
+            }
             if let Some(name) = change.name {
                 document.name = name;
             }

@@ -164,6 +164,7 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
         } => {
             let organization = organization_id(organization)?;
             let rules = rules_of(surface.name())?;
+            rules.check_home(organization).map_err(said)?;
             let mut new = rules
                 .api_key(organization, (*environment).into(), name)
                 .with_permissions(permissions.iter().cloned());

@@ -5,7 +5,7 @@ use crate::company::space_of;
 use crate::settings::FsmNavigatorLimits;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use meterd_control::{Author, KeyRules};
+use meterd_control::{Author, Environment, KeyRules};
 use meterd_fault::{Fault, Kind, Rule};
 use meterd_http::{Context, Failure, Slot};
 use meterd_model::OrganizationId;
@@ -17,6 +17,8 @@ pub(crate) const SURFACE: &str = "fsm-navigator";
 /// What keys of this surface may be. A scope that nobody knows grants nothing and is no error (2.2).
 pub const KEYS: KeyRules = KeyRules {
     surface: SURFACE,
+    serves_administrators: false,
+    environments: &[Environment::Live, Environment::Test],
     is_permission: is_scope,
     permission_rule: || Rule::Other {
         code: "scope",

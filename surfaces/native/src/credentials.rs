@@ -27,6 +27,8 @@ use uuid::Uuid;
 /// What native keys may be.
 pub const KEYS: KeyRules = KeyRules {
     surface: "native",
+    serves_administrators: true,
+    environments: &[Environment::Live],
     is_permission: permissions::is_known,
     permission_rule: || {
         let grantable = permissions::grantable().into_iter();
@@ -74,10 +76,7 @@ impl CredentialView {
             id: credential.id.to_string(),
             organization,
             surface: credential.surface.clone(),
-            environment: match credential.environment {
-                Environment::Live => "live",
-                Environment::Test => "test",
-            },
+            environment: credential.environment.as_str(),
             name: credential.name.clone(),
             permissions: credential.permissions.clone(),
             addresses: credential
@@ -269,6 +268,7 @@ pub(crate) async fn create_credential(
         None => None,
     };
     let rules = app.key_rules(new.surface.as_deref())?;
+    rules.check_home(organization)?;
     let wanted = NewCredential {
         addresses: new.addresses,
         expires_at: new.expires_at,
@@ -297,20 +297,28 @@ pub(crate) async fn change_credential(
     let credential = app.credential(params.get("id"))?;
     let mut problems = Problems::default();
     let rules = app.keys.iter().find(|r| r.surface == credential.surface);
-    match (rules, &edit.change.permissions) {
-        (_, None) => {}
-        (Some(rules), Some(permissions)) => {
-            for problem in rules.permission_problems(permissions) {
+    let permissions = edit.change.permissions.as_deref();
+    match rules {
+        Some(rules) => {
+            for problem in rules.permission_problems(permissions.unwrap_or_default()) {
                 problems.push(problem);
             }
         }
-        // What these may do is told elsewhere, see their surface.
-        (None, Some(_)) => problems.push(Problem::body("/permissions", Rule::Immutable)),
+        // What these may do, and how often, is told elsewhere, see their surface.
+        None => {
+            let told = [
+                ("/permissions", permissions.is_some()),
+                ("/limits", edit.limits.is_some()),
+            ];
+            for (place, _) in told.into_iter().filter(|(_, is_given)| *is_given) {
+                problems.push(Problem::body(place, Rule::Immutable));
+            }
+        }
     }
     problems.into_result()?;
     let mut change = edit.change;
-    if let Some(limits) = edit.limits {
-        change.limits = Some(own_limits(rules.unwrap_or(&KEYS), limits)?);
+    if let (Some(rules), Some(limits)) = (rules, edit.limits) {
+        change.limits = Some(own_limits(rules, limits)?);
     }
     let author = author(&permit.credential, &context);
     let changed = app

@@ -410,11 +410,35 @@ fn an_administrator_gives_no_more_than_it_holds() {
         code(credentials.change(helper.id, None, stronger, &as_helper)),
         Code::PermissionMissing
     );
+    // So would be to let it live longer, or be used from elsewhere.
+    let longer = CredentialChange {
+        expires_at: Some(None),
+        ..CredentialChange::default()
+    };
+    let wider = CredentialChange {
+        addresses: Some(Vec::new()),
+        ..CredentialChange::default()
+    };
+    for change in [longer, wider] {
+        assert_eq!(
+            code(credentials.change(whole.id, None, change.clone(), &as_helper)),
+            Code::PermissionMissing
+        );
+        credentials
+            .change(key.id, None, change, &as_helper)
+            .unwrap();
+    }
     for id in [helper.id, key.id] {
         credentials
             .rotate(id, secret(), Duration::ZERO, &as_helper)
             .unwrap();
     }
+    credentials.revoke(key.id, &author()).unwrap();
+    let change = CredentialChange::default();
+    assert_eq!(
+        code(credentials.change(key.id, None, change, &author())),
+        Code::TransitionNotAllowed
+    );
 }
 
 #[test]

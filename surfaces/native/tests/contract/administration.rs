@@ -216,6 +216,7 @@ fn a_credential_is_edited_and_keeps_its_secret() {
         rule(edit(&id, &json!({"permissions": ["meters:read"]}))),
         "immutable"
     );
+    assert_eq!(rule(edit(&id, &json!({"limits": {}}))), "immutable");
     edit(&id, &json!({"name": "other"})).expect(200);
 }
 
@@ -227,9 +228,14 @@ fn a_key_is_for_a_surface_that_is_served() {
     assert_eq!(refused["errors"][0]["pointer"], "/surface", "{refused}");
     assert_eq!(refused["errors"][0]["allowed"], json!(["native"]));
     let members = json!({"permissions": ["*"], "surface": "native", "environment": "test"});
+    let refused = create(&server, &server.admin_key, &members).json();
+    // Its measurements are in one data set.
+    assert_eq!(refused["errors"][0]["pointer"], "/environment", "{refused}");
+    assert_eq!(refused["errors"][0]["allowed"], json!(["live"]));
+    let members = json!({"permissions": ["*"], "surface": "native", "environment": "live"});
     let made = create(&server, &server.admin_key, &members).expect(201);
     assert_eq!(
         (&made["surface"], &made["environment"]),
-        (&json!("native"), &json!("test"))
+        (&json!("native"), &json!("live"))
     );
 }
