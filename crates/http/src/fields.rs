@@ -217,15 +217,16 @@ impl<'p> Fields<'p> {
         }
     }
 
-    /// Lets a member go by another name too. Given under both, it must be the same.
+    /// Lets a member go by another name too. Given under both, it must be the same; `null` counts as absent.
     pub fn alias(&mut self, name: &'static str, alias: &'static str) {
         let Some(at) = self.members.iter().position(|(key, _)| key == alias) else {
             return;
         };
         let (_, value) = self.members.remove(at);
-        match self.members.iter().find(|(key, _)| key == name) {
+        match self.members.iter_mut().find(|(key, _)| key == name) {
             None => self.members.push((name.to_owned(), value)),
-            Some((_, known)) if *known == value => {}
+            Some((_, known)) if *known == Json::Null => *known = value,
+            Some((_, known)) if value == Json::Null || is_same(known, &value) => {}
             Some(_) => {
                 let other = alias.into();
                 self.refuse(name, Rule::ExcludedBy { other });
@@ -841,6 +842,19 @@ pub fn is_email(text: &str) -> bool {
         && !domain.contains(has_stray)
 }
 
+/// Numbers are the same however they are written.
+fn is_same(one: &Json, other: &Json) -> bool {
+    if let (Json::Number(one), Json::Number(other)) = (one, other)
+        && let (Ok(one), Ok(other)) = (
+            Decimal::parse(one.as_bytes()),
+            Decimal::parse(other.as_bytes()),
+        )
+    {
+        return one == other;
+    }
+    one == other
+}
+
 /// Decodes `application/x-www-form-urlencoded`; `None` for bytes that are not UTF-8 or a stray percent sign.
 fn form_decode(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
@@ -971,6 +985,14 @@ mod tests {
         assert_eq!(read(same), (true, false, text("a"), vec![]));
         let other = r#"{"email":"a","mail":"b"}"#;
         assert_eq!(read(other), (true, false, text("a"), vec!["excluded_by"]));
+        for one in [
+            r#"{"email":"a","mail":null}"#,
+            r#"{"email":null,"mail":"a"}"#,
+        ] {
+            assert_eq!(read(one), (true, false, text("a"), vec![]));
+        }
+        let numbers = r#"{"email":1,"mail":1.0}"#;
+        assert_eq!(read(numbers), (true, false, None, vec!["type"]));
     }
 
     #[test]
