@@ -1,6 +1,7 @@
 //! The two styles in which the original names what a request is about: ids and sub-resources in the query, and in the
 //! path. Routes are written in the second; this brings the first to it (3.1).
 
+use meterd_http::fields::decode_percent;
 use std::borrow::Cow;
 
 /// What all paths begin with.
@@ -53,6 +54,9 @@ const RESOURCES: [Addressing; 5] = [
 /// The path that says what path and query say together. What the path says itself counts. A sub-resource without an id
 /// stays a query, `/inventory?sub=low-stock`, which no path of a client can be mistaken for.
 pub(crate) fn canonical<'p>(path: &'p str, query: &str) -> Cow<'p, str> {
+    if decode_percent(path).is_none() {
+        return Cow::Owned(canonical(&literal(path), query).into_owned());
+    }
     let Some(below) = path.strip_prefix(BASE).and_then(|p| p.strip_prefix('/')) else {
         return Cow::Borrowed(path);
     };
@@ -86,7 +90,8 @@ impl Addressing {
         let sub = sub.or(asked_sub.as_deref());
         let name = self.item.filter(|(of, _)| Some(*of) == sub);
         let asked_item = name.and_then(|(_, name)| parameter(query, name));
-        if let Some(item) = asked_item.filter(|_| item.is_none()) {
+        // An empty one is as if it were not there.
+        if let Some(item) = asked_item.filter(|asked| item.is_none() && !asked.is_empty()) {
             joined.push('/');
             joined.push_str(&segment(item));
         }
@@ -117,7 +122,16 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 
 /// A parameter's value as one segment of a path.
 fn segment(value: &str) -> String {
-    value.replace('/', "%2F").replace('+', "%20")
+    let segment = value.replace('/', "%2F").replace('+', "%20");
+    match decode_percent(&segment) {
+        Some(_) => segment,
+        None => literal(&segment),
+    }
+}
+
+/// What cannot be decoded stands for itself: the id of nothing, which is no broken request.
+fn literal(text: &str) -> String {
+    text.replace('%', "%25")
 }
 
 #[cfg(test)]
@@ -134,6 +148,8 @@ mod tests {
             ("/api/v1/jobs/7", "id=42", "/api/v1/jobs/7"),
             ("/api/v1/jobs", "id=1/2+3", "/api/v1/jobs/1%2F2%203"),
             ("/api/v1/jobs", "id=", "/api/v1/jobs/"),
+            ("/api/v1/jobs", "id=%zz", "/api/v1/jobs/%25zz"),
+            ("/api/v1/jobs/%ff", "", "/api/v1/jobs/%25ff"),
             (
                 "/api/v1/assets",
                 "sub=service&id=7",
@@ -165,6 +181,16 @@ mod tests {
                 "/api/v1/customers",
                 "id=5&locations=1&location_id=6",
                 "/api/v1/customers/5/locations/6",
+            ),
+            (
+                "/api/v1/customers",
+                "id=5&locations=1&location_id=",
+                "/api/v1/customers/5/locations",
+            ),
+            (
+                "/api/v1/inventory",
+                "sub=locations&location_id=",
+                "/api/v1/inventory?sub=locations",
             ),
             (
                 "/api/v1/customers/5/locations",

@@ -43,7 +43,7 @@ pub(crate) fn space_of(company: OrganizationId, environment: Environment) -> Org
 pub(crate) fn has_api(store: &Store, company: OrganizationId) -> Result<bool, Fault> {
     let (key, value) = ONLY;
     let found = store.find_by_key::<Company>(company, key, value)?;
-    Ok(found.is_none_or(|stored| stored.document.plan == ENTERPRISE))
+    Ok(found.is_none_or(|stored| stored.document.plan.eq_ignore_ascii_case(ENTERPRISE)))
 }
 
 #[cfg(test)]

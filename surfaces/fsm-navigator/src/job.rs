@@ -240,15 +240,15 @@ impl Listed for Job {
             let job: &Self = &stored.document;
             search.is_in(&job.job_title) || search.is_in(&job.job_description)
         });
-        let after = fields.iso_time("scheduled_after");
+        let after = moment(fields, "scheduled_after");
         filters.when(after, |after, stored| {
             let start = stored.document.scheduled_start;
-            start.is_some_and(|start| start.time() > *after)
+            start.is_some_and(|start| start > *after)
         });
-        let before = fields.iso_time("scheduled_before");
+        let before = moment(fields, "scheduled_before");
         filters.when(before, |before, stored| {
             let start = stored.document.scheduled_start;
-            start.is_some_and(|start| start.time() < *before)
+            start.is_some_and(|start| start < *before)
         });
         Ok(filters)
     }

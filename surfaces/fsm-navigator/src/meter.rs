@@ -97,9 +97,9 @@ impl MeterView {
     }
 }
 
-/// A meter's name is unique within its asset, in any case.
+/// A meter's name is unique within its asset, in any case and whatever blanks are around it.
 pub(crate) fn meter_key(asset: u64, name: &str) -> String {
-    format!("{asset}/{}", name.to_lowercase())
+    format!("{asset}/{}", name.trim().to_lowercase())
 }
 
 /// The meters of an asset, with what was read last.

@@ -1,10 +1,10 @@
 //! Pages by number, and what lists are narrowed by (3.4, 3.5).
 
 use crate::record::{Look, Record};
+use crate::wire::{Moment, moment};
 use meterd_control::{Document, List, Stored};
 use meterd_fault::Fault;
 use meterd_http::fields::{Fields, Form};
-use meterd_model::Timestamp;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -18,8 +18,6 @@ pub(crate) const QUERY: Form = Form {
 const PER_PAGE_DEFAULT: i64 = 50;
 /// More than that is not refused: so many come.
 const PER_PAGE_MAX: i64 = 100;
-/// Past any page that there is.
-const NUMBER_MAX: i64 = 1_000_000_000;
 
 /// Which page.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +36,8 @@ pub(crate) struct Pagination {
 
 impl PageAsked {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
-        let page = fields.integer("page", 1, NUMBER_MAX).unwrap_or(1);
-        let per_page = fields.integer("per_page", 1, NUMBER_MAX);
+        let page = fields.integer("page", 1, i64::MAX).unwrap_or(1);
+        let per_page = fields.integer("per_page", 1, i64::MAX);
         let per_page = per_page.unwrap_or(PER_PAGE_DEFAULT).min(PER_PAGE_MAX);
         Self {
             page: usize::try_from(page).unwrap_or(1),
@@ -81,11 +79,12 @@ pub(crate) struct Filters<D> {
 impl<D: Document> Filters<D> {
     /// What every list can be narrowed by.
     pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
-        let after = fields.iso_time("created_after");
-        let before = fields.iso_time("created_before");
+        let after = moment(fields, "created_after");
+        let before = moment(fields, "created_before");
+        let created = |stored: &Stored<D>| Moment::of(stored.created_at);
         let mut filters = Self::none();
-        filters.when(after, |after, stored| whole(stored.created_at) > *after);
-        filters.when(before, |before, stored| whole(stored.created_at) < *before);
+        filters.when(after, move |after, stored| created(stored) > *after);
+        filters.when(before, move |before, stored| created(stored) < *before);
         filters
     }
 
@@ -172,9 +171,4 @@ impl Search {
 
 fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
-}
-
-/// A time as it is shown, without its fraction.
-fn whole(time: Timestamp) -> Timestamp {
-    Timestamp::from_seconds(time.seconds()).unwrap_or(time)
 }

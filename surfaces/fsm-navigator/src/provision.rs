@@ -5,7 +5,7 @@ use crate::asset::Asset;
 use crate::asset_type::AssetType;
 use crate::company::{Company, ONLY, space_of};
 use crate::meter::{AssetMeter, meter_key};
-use crate::reading::{READINGS, reading_id};
+use crate::reading::{AHEAD_MAX, READINGS, reading_id};
 use crate::record::{Record, create_numbered, replace_changed};
 use crate::register::{READING_ID, Register, SOURCE, engine_meter};
 use crate::stock::StockLocation;
@@ -60,8 +60,8 @@ impl NewTechnician {
     fn read(self) -> Result<Technician, Fault> {
         Ok(Technician {
             technician_id: 0,
-            first_name: nonblank("first_name", self.first_name)?,
-            last_name: nonblank("last_name", self.last_name)?,
+            first_name: nonblank("first_name", &self.first_name)?,
+            last_name: nonblank("last_name", &self.last_name)?,
             status: word("status", self.status, TechnicianStatus::Active)?,
             availability_status: word(
                 "availability_status",
@@ -104,7 +104,7 @@ impl SetUp {
             technician.check()?;
         }
         for named in self.asset_type.iter().chain(&self.stock_location) {
-            nonblank("name", named.name.clone())?;
+            nonblank("name", &named.name)?;
         }
         for meter in &self.meter {
             meter.check()?;
@@ -209,7 +209,7 @@ impl Amount {
 impl NewMeter {
     /// Asset and engine meter are not known yet.
     fn read(&self) -> Result<AssetMeter, Fault> {
-        let unit = nonblank("unit", self.unit.clone())?;
+        let unit = nonblank("unit", &self.unit)?;
         if unit.chars().count() > UNIT_MAX {
             let (min, max) = (1, UNIT_MAX as u64);
             return Err(refused("unit", Rule::Length { min, max }));
@@ -222,7 +222,7 @@ impl NewMeter {
         Ok(AssetMeter {
             meter_id: 0,
             asset_id: 0,
-            meter_name: nonblank("name", self.name.clone())?,
+            meter_name: nonblank("name", &self.name)?,
             unit,
             initial_reading: initial_reading.unwrap_or(ExactNumber(Decimal::ZERO)),
             threshold_value: amount("threshold_value", &self.threshold_value)?,
@@ -254,7 +254,7 @@ impl NewReset {
     }
 }
 
-/// Sets the plan of a company. Only `Enterprise`, which every company is on from the start, has the API.
+/// Sets the plan of a company. Only `Enterprise`, in any case, which every company is on from the start, has the API.
 pub fn apply_plan(
     control: &Control,
     company: OrganizationId,
@@ -263,7 +263,7 @@ pub fn apply_plan(
 ) -> Result<Applied, Fault> {
     let (key, value) = ONLY;
     let wanted = Company {
-        plan: nonblank("plan", plan.to_owned())?,
+        plan: nonblank("plan", plan)?,
     };
     control.store().write(author, |writes| {
         let Some(current) = writes.find_by_key::<Company>(company, key, value)? else {
@@ -299,7 +299,7 @@ pub fn apply_asset_type(
 ) -> Result<(u64, Applied), Fault> {
     let asset_type = AssetType {
         asset_type_id: 0,
-        asset_type_name: nonblank("name", name.to_owned())?,
+        asset_type_name: nonblank("name", name)?,
     };
     let name = asset_type.asset_type_name.clone();
     apply(control, set, ("asset_type_name", &name), asset_type, author)
@@ -314,7 +314,7 @@ pub fn apply_stock_location(
 ) -> Result<(u64, Applied), Fault> {
     let location = StockLocation {
         location_id: 0,
-        location_name: nonblank("name", name.to_owned())?,
+        location_name: nonblank("name", name)?,
     };
     let name = location.location_name.clone();
     apply(control, set, ("location_name", &name), location, author)
@@ -350,7 +350,8 @@ pub fn apply_meter(
     })
 }
 
-/// Stores a reset. Later readings are compared with what it begins with, earlier ones as before.
+/// Stores a reset. Later readings are compared with what it begins with, earlier ones as before. It cannot be taken back,
+/// so it is not ahead of the clock, where it would hide all readings until then, nor above the reading after it.
 pub fn apply_reset(
     control: &Control,
     engine: &Engine,
@@ -364,6 +365,15 @@ pub fn apply_reset(
     let id = format!("reset-{}-{}", meter.document.meter_id, at.seconds());
     let id = MeasurementId::new(id).map_err(Fault::internal)?;
     let register = Register::new(engine, &meter)?;
+    if at > author.at.saturating_add(AHEAD_MAX) {
+        let text = "must not be more than 5 minutes ahead".into();
+        let code = "future";
+        return Err(refused("at", Rule::Other { code, text }));
+    }
+    if let Some(after) = register.place(at)?.after.filter(|after| base > *after) {
+        let (min, max) = (None, Some(after.to_string()));
+        return Err(refused("base", Rule::Range { min, max }));
+    }
     let (name, yes) = RESET;
     let measurement = register.measurement(id, at, base, &[(name, Some(yes.to_owned()))])?;
     let batch = Batch {
@@ -485,11 +495,13 @@ fn apply<R: Record>(
     })
 }
 
-fn nonblank(member: &str, text: String) -> Result<String, Fault> {
-    if text.trim().is_empty() {
+/// Trimmed, as the texts of requests are that are compared with it.
+fn nonblank(member: &str, text: &str) -> Result<String, Fault> {
+    let text = text.trim();
+    if text.is_empty() {
         return Err(refused(member, Rule::Required));
     }
-    Ok(text)
+    Ok(text.to_owned())
 }
 
 fn word<W: Word>(member: &str, text: Option<String>, default: W) -> Result<W, Fault> {

@@ -27,7 +27,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// How far ahead of the server's clock a reading may be.
-const AHEAD_MAX: Duration = Duration::from_mins(5);
+pub(crate) const AHEAD_MAX: Duration = Duration::from_mins(5);
 /// What readings are counted under.
 pub(crate) const READINGS: &str = "fsm-navigator/reading";
 /// Where readings come from that come through here.

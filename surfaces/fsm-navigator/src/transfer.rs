@@ -71,10 +71,12 @@ impl Transfer {
     fn read(fields: &mut Fields<'_>, now: Moment) -> Self {
         fields.alias(TO_LOCATION, "location_id");
         fields.alias(TO_TECHNICIAN, "technician_id");
-        match (fields.is_blank(TO_LOCATION), fields.is_blank(TO_TECHNICIAN)) {
+        let [to_location, to_technician] =
+            [TO_LOCATION, TO_TECHNICIAN].map(|name| !fields.is_blank(name));
+        match (to_location, to_technician) {
             // One of them will do, and the first is told.
-            (true, true) => fields.refuse(TO_LOCATION, Rule::Required),
-            (false, false) => {
+            (false, false) => fields.refuse(TO_LOCATION, Rule::Required),
+            (true, true) => {
                 let other = TO_TECHNICIAN.into();
                 fields.refuse(TO_LOCATION, Rule::ExcludedBy { other });
             }
@@ -85,8 +87,8 @@ impl Transfer {
             asset_id: 0,
             from_location_id: None,
             from_technician_id: None,
-            to_location_id: id(fields, TO_LOCATION),
-            to_technician_id: id(fields, TO_TECHNICIAN),
+            to_location_id: to_location.then(|| id(fields, TO_LOCATION)).flatten(),
+            to_technician_id: to_technician.then(|| id(fields, TO_TECHNICIAN)).flatten(),
             reason: text(NAME_MAX)(fields, "reason"),
             notes: text(TEXT_MAX)(fields, "notes"),
             transfer_date: moment(fields, "transfer_date").unwrap_or(now),

@@ -3,7 +3,7 @@
 use crate::server::{Server, refusal, refused};
 use crate::world::{World, id, ids, location};
 use meterd_control::{Applied, CredentialChange};
-use meterd_surface_fsm_navigator::apply_plan;
+use meterd_surface_fsm_navigator::{KEYS, apply_plan};
 use meterd_testkit::client::{get, request};
 use meterd_testkit::system;
 use serde_json::{Value, json};
@@ -89,6 +89,13 @@ fn addresses_bind_a_key() {
 }
 
 #[test]
+fn every_key_is_of_a_company() {
+    let company = Server::start().acme;
+    assert!(KEYS.check_home(Some(company)).is_ok());
+    assert!(KEYS.check_home(None).is_err());
+}
+
+#[test]
 fn the_api_belongs_to_one_plan() {
     let server = Server::start();
     let set = |plan| apply_plan(&server.control, server.acme, plan, &system()).unwrap();
@@ -101,6 +108,8 @@ fn the_api_belongs_to_one_plan() {
     }
     let answer = server.ask_as(&server.rival_key, "GET", "/jobs", None);
     answer.expect(200);
+    assert_eq!(set(" enterprise "), Applied::Updated);
+    server.get("/jobs");
     assert_eq!(set("Enterprise"), Applied::Updated);
     assert_eq!(set("Enterprise"), Applied::Unchanged);
     server.get("/jobs");
@@ -151,8 +160,11 @@ fn what_is_wrong_first_is_told() {
         "1.0",
         "01x",
         "99999999999999999999",
+        "%zz",
+        "%ff",
     ] {
         assert_eq!(told("GET", &format!("/jobs?id={id}"), None), gone, "{id}");
+        assert_eq!(told("GET", &format!("/jobs/{id}"), None), gone, "{id}");
     }
     let body = Value::String("no object".into());
     assert_eq!(server.refused("PUT", "/jobs?id=999", &body), gone);

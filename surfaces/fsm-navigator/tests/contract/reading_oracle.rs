@@ -50,6 +50,13 @@ impl Oracle {
         before.map_or(self.initial, |entry| entry.value)
     }
 
+    /// Whether a value is above the reading after it.
+    fn is_too_high(&self, time: i64, value: i64) -> bool {
+        let sorted = self.sorted();
+        let after = sorted.iter().find(|entry| entry.at.0 > time);
+        after.is_some_and(|after| !after.is_reset && value > after.value)
+    }
+
     fn add(&mut self, time: i64, value: i64, is_reset: bool) {
         let at = (time, self.entries.len());
         self.entries.push(Entry {
@@ -72,13 +79,11 @@ impl Oracle {
             });
         }
         let before = self.before((time, usize::MAX));
-        let sorted = self.sorted();
-        let after = sorted.iter().find(|entry| entry.at.0 > time);
-        let too_high = after.is_some_and(|after| !after.is_reset && value > after.value);
-        if value < before || too_high {
+        if value < before || self.is_too_high(time, value) {
             return None;
         }
-        let crosses = after.is_none() && before < self.threshold && self.threshold <= value;
+        let is_last = self.entries.iter().all(|entry| entry.at.0 <= time);
+        let crosses = is_last && before < self.threshold && self.threshold <= value;
         if crosses {
             reached.push((time, value));
         }
@@ -138,15 +143,17 @@ fn readings_go_between_their_neighbours() {
                         at: moment(time),
                         base: Amount::Integer(base),
                     };
-                    apply_reset(
+                    let applied = apply_reset(
                         &server.control,
                         &server.engine,
                         server.live(),
                         &reset,
                         &system(),
-                    )
-                    .unwrap();
-                    oracle.add(time, base, true);
+                    );
+                    assert_eq!(applied.is_err(), oracle.is_too_high(time, base));
+                    if applied.is_ok() {
+                        oracle.add(time, base, true);
+                    }
                 }
                 _ => {
                     let time = i64::try_from(dice.roll(20) * 2).unwrap();

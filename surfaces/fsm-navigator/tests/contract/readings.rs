@@ -201,6 +201,9 @@ fn a_reset_begins_a_new_count() {
         Ok(Applied::Unchanged)
     );
     assert!(reset(&world, "2026-01-05T00:00:00Z", "4").is_err());
+    // It would hide every reading until then, and have the reading after it fall.
+    assert!(reset(&world, "2126-01-05T00:00:00Z", "0").is_err());
+    assert!(reset(&world, "2026-01-02T00:00:00Z", "201").is_err());
     assert_eq!(world.current(1), 3);
     let answer = world.read(1, meter, "5", "2026-01-06").expect(201);
     assert_eq!(answer["meter_reading"]["previous_value"], 3);
@@ -300,7 +303,10 @@ fn meters_are_set_up_once() {
         apply(&new(first, "Fuel 1", "l")),
         Ok((1, Applied::Unchanged))
     );
-    assert_eq!(apply(&new(first, "FUEL 1", "l")), Ok((1, Applied::Updated)));
+    assert_eq!(
+        apply(&new(first, " FUEL 1 ", "l ")),
+        Ok((1, Applied::Updated))
+    );
     // Another name, but not for the engine; another unit; another asset.
     assert_eq!(apply(&new(first, "fuel-1", "l")), Ok((2, Applied::Created)));
     assert_eq!(

@@ -156,7 +156,7 @@ fn an_asset_goes_from_holder_to_holder() {
         })
     );
     assert_eq!(holders(), (Value::Null, json!(grace)));
-    let second = transfer(json!({"location_id": elsewhere}));
+    let second = transfer(json!({"location_id": elsewhere, "to_technician_id": ""}));
     assert_eq!(second["from_technician_id"], grace);
     assert_eq!(holders(), (json!(elsewhere), Value::Null));
     assert_eq!(ids(&json!({"data": [first, second]})), [1, 2]);
