@@ -13,7 +13,9 @@ use crate::record::{
 use crate::service::{ServiceRecord, list_service_history};
 use crate::settings::{LIST, READ};
 use crate::status::change_status;
-use crate::stock::{StockLocation, adjust_stock, list_stock, list_transactions, transfer_stock};
+use crate::stock::{
+    StockLocation, adjust_stock, list_stock, list_transactions, retrieve_place, transfer_stock,
+};
 use crate::technician::Technician;
 use crate::transfer::transfer_asset;
 use meterd_http::Routes;
@@ -147,7 +149,7 @@ fn inventory(table: RouteTable<App>) -> RouteTable<App> {
         )
         .route(
             "/api/v1/inventory?sub=locations/{location_id}",
-            [get(retrieve::<StockLocation>).class(LIST)],
+            [get(retrieve_place).class(LIST)],
         )
 }
 

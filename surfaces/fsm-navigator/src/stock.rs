@@ -119,25 +119,25 @@ impl Shown for StockLocation {
         let contents = Contents { items: None };
         Ok(View::of(stored, stored.document.clone(), contents))
     }
+}
 
-    fn view_alone(stored: &Stored<Self>, look: &Look<'_>) -> Result<Self::View, Fault> {
-        let location = stored.document.location_id;
+impl Contents {
+    /// Looks through all items for those that the place has some of.
+    fn of(location: &StockLocation, look: &Look<'_>) -> Result<Self, Fault> {
         let all = look.every::<Item>(&[])?;
         let items = all.iter().filter_map(|item| {
             let item = &item.document;
+            let quantity = item.stock.get(&location.location_id);
             Some(Content {
                 id: item.number,
                 part_number: item.part_number.clone(),
                 name: item.name.clone(),
-                quantity: *item.stock.get(&location)?,
+                quantity: *quantity.filter(|quantity| **quantity > 0)?,
             })
         });
-        let items = Some(items.take(SHOWN_WITH_MAX).collect());
-        Ok(View::of(
-            stored,
-            stored.document.clone(),
-            Contents { items },
-        ))
+        Ok(Self {
+            items: Some(items.take(SHOWN_WITH_MAX).collect()),
+        })
     }
 }
 
@@ -182,6 +182,28 @@ impl Shown for Transaction {
     fn view(stored: &Stored<Self>, _: &Look<'_>) -> Result<Self::View, Fault> {
         Ok(View::of(stored, stored.document.clone(), Nothing {}))
     }
+}
+
+/// `GET /inventory?sub=locations&location_id=`, with what is there.
+pub(crate) async fn retrieve_place(
+    State(app): State<App>,
+    access: Access<InventoryRead>,
+    Found(found): Found<StockLocation>,
+) -> Result<Reply<One<<StockLocation as Shown>::View>>, Failure> {
+    let space = access.space;
+    let slot = access.query_slot(&app).await?;
+    let view = app
+        .blocking(move |app| {
+            let _slot = slot;
+            let contents = Contents::of(&found.document, &app.look(space))?;
+            Ok(View::of(&found, found.document.clone(), contents))
+        })
+        .await?;
+    Ok(Reply::ok(One::of(
+        &access.context,
+        StockLocation::ONE,
+        view,
+    )))
 }
 
 /// `GET /inventory?id=&sub=stock`

@@ -168,6 +168,10 @@ fn stock_is_adjusted_and_transferred() {
         json!([{"id": item, "part_number": "F-1", "name": "Filter", "quantity": 4}])
     );
     assert_eq!(ids(&server.get("/inventory?sub=locations")), [2, 1]);
+    // What is all gone is not there.
+    adjust(&server, item, 2, -4);
+    let place = server.get("/inventory?sub=locations&location_id=2");
+    assert_eq!(place["location"]["items"], json!([]));
 }
 
 #[test]
