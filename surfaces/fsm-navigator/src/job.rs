@@ -306,9 +306,6 @@ impl Editable for Job {
             before.map(|b| b.asset_ids.clone()),
             ids,
         );
-        let location = at.look.find_some::<Location>(customer_location_id);
-        // One that is not there is told with the other references.
-        let customer_id = location.ok().flatten().map(|l| l.document.customer_id);
         let mut job = Self {
             job_id: before.map_or(0, |b| b.job_id),
             job_title: job_title?,
@@ -317,7 +314,7 @@ impl Editable for Job {
             job_priority: job_priority.unwrap_or(Priority::Medium),
             assigned_technician_id,
             customer_location_id: customer_location_id?,
-            customer_id: customer_id.unwrap_or_default(),
+            customer_id: before.map_or(0, |b| b.customer_id),
             scheduled_start,
             scheduled_end,
             actual_start: before.and_then(|b| b.actual_start),
@@ -326,10 +323,17 @@ impl Editable for Job {
             sla_due_date,
         };
         job.read_status(fields, at);
-        if before.is_none() && job.sla_due_date.is_none() {
-            job.sla_due_date = Some(due(&at.look, at.now, job.customer_id));
-        }
         Some(job)
+    }
+
+    fn complete(&mut self, at: &At<'_, Self>) -> Result<(), Fault> {
+        let location = at.look.find::<Location>(self.customer_location_id)?;
+        // One that is not there is told with the other references.
+        self.customer_id = location.map_or(0, |location| location.document.customer_id);
+        if at.before.is_none() && self.sla_due_date.is_none() {
+            self.sla_due_date = Some(due(&at.look, at.now, self.customer_id)?);
+        }
+        Ok(())
     }
 }
 
@@ -360,7 +364,7 @@ impl Job {
             actual_start: None,
             actual_end: None,
             asset_ids: vec![asset.asset_id],
-            sla_due_date: Some(due(look, now, customer_id)),
+            sla_due_date: Some(due(look, now, customer_id)?),
         }))
     }
 
@@ -403,11 +407,11 @@ impl Stateful for Job {
 }
 
 /// When a job of this customer is due, counted from now.
-fn due(look: &Look<'_>, now: Timestamp, customer: u64) -> Moment {
-    let customer = look.find::<Customer>(customer).ok().flatten();
+fn due(look: &Look<'_>, now: Timestamp, customer: u64) -> Result<Moment, Fault> {
+    let customer = look.find::<Customer>(customer)?;
     let hours = customer.and_then(|stored| stored.document.default_sla_hours);
     let hours = u32::try_from(hours.unwrap_or(SLA_HOURS)).unwrap_or(u32::MAX);
-    Moment::of(now.saturating_add(HOUR * hours))
+    Ok(Moment::of(now.saturating_add(HOUR * hours)))
 }
 
 /// Ids of things, each once.

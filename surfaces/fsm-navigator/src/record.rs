@@ -90,6 +90,12 @@ pub(crate) trait Editable: Shown {
 
     /// Reads a body, for a new one or for one that it changes; what is wrong is noted in `fields`.
     fn read(fields: &mut Fields<'_>, at: &At<'_, Self>) -> Option<Self>;
+
+    /// Fills in what other records say of one that was read.
+    fn complete(&mut self, at: &At<'_, Self>) -> Result<(), Fault> {
+        let _ = at;
+        Ok(())
+    }
 }
 
 /// A record in an answer: its document, its id by both names, what is joined to it, and when it was made and changed.
@@ -328,7 +334,7 @@ async fn create_one<R: Editable>(
                     params: &params,
                     before: None,
                 };
-                let document = body.read(Form::LENIENT, |fields| R::read(fields, &at))?;
+                let document = read_complete(body, &at)?;
                 create_numbered(writes, space, document)
             })?;
             R::view_alone(&stored, &app.look(space))
@@ -346,7 +352,7 @@ pub(crate) async fn change<R: Editable>(
     AnyJson(body): AnyJson,
 ) -> Result<Reply<One<R::View>>, Failure> {
     change_one(&app, &access, found, params, move |at| {
-        body.read(Form::LENIENT, |fields| R::read(fields, at))
+        read_complete(body, at)
     })
     .await
 }
@@ -370,13 +376,19 @@ pub(crate) async fn replace<R: Replaceable>(
             before: None,
             ..*at
         };
-        let mut document = body.read(Form::LENIENT, |fields| R::read(fields, &new))?;
+        let mut document = read_complete(body, &new)?;
         if let Some(before) = at.before {
             document.keep(before);
         }
         Ok(document)
     })
     .await
+}
+
+fn read_complete<R: Editable>(body: Parsed, at: &At<'_, R>) -> Result<R, Fault> {
+    let mut document = body.read(Form::LENIENT, |fields| R::read(fields, at))?;
+    document.complete(at)?;
+    Ok(document)
 }
 
 /// The body is read where nobody else can change what it changes.
