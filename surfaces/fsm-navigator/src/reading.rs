@@ -9,7 +9,7 @@ use crate::envelope::{Beside, One};
 use crate::job::Job;
 use crate::meter::{AssetMeter, MeterView, Metered};
 use crate::record::Look;
-use crate::register::{Entry, JOB_ID, READING_ID, Register, SOURCE};
+use crate::register::{Entry, JOB_ID, READING_ID, Register, SOURCE, with_engine_meter};
 use crate::threshold::{Crossing, ThresholdView, settle};
 use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, required, text};
 use axum::extract::State;
@@ -190,6 +190,7 @@ async fn submit(
     let (id, measurement) = app
         .blocking(move |app| {
             let meter = app.control.store().get::<AssetMeter>(space, meter)?;
+            let meter = with_engine_meter(app, &author, meter)?;
             let meter = settle(app, &author, meter)?;
             accept(app, &author, &meter, new)
         })

@@ -3,8 +3,8 @@
 
 use crate::app::App;
 use crate::meter::AssetMeter;
-use crate::record::Look;
-use meterd_control::{Meter, Stored, Writes};
+use crate::record::{Look, replace_changed};
+use meterd_control::{Author, Meter, Stored, Writes};
 use meterd_engine::{Cancel, Engine, Filter, ListCursor, ListOrder, Listed, Listing};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::query_fault;
@@ -263,6 +263,25 @@ pub(crate) fn engine_meter(
         }
     }
     Err(Fault::internal("all names of meters are taken"))
+}
+
+/// The meter with an engine meter that is there: one without measurements can be deleted through the native API.
+pub(crate) fn with_engine_meter(
+    app: &App,
+    author: &Author,
+    stored: Arc<Stored<AssetMeter>>,
+) -> Result<Arc<Stored<AssetMeter>>, Fault> {
+    let (space, store) = (stored.organization, app.control.store());
+    if (store.find::<Meter>(space, stored.document.engine_meter)?).is_some() {
+        return Ok(stored);
+    }
+    store.write(author, |writes| {
+        let current = writes.get::<AssetMeter>(space, stored.id)?;
+        let mut meter = current.document.clone();
+        let (asset, name, unit) = (meter.asset_id, &meter.meter_name, &meter.unit);
+        meter.engine_meter = engine_meter(writes, space, asset, name, unit)?;
+        replace_changed(writes, &current, meter)
+    })
 }
 
 fn definition(unit: &str) -> Result<MeterDefinition, TextError> {

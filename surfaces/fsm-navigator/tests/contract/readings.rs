@@ -255,6 +255,19 @@ fn a_measurement_of_something_else_is_no_repeat() {
 }
 
 #[test]
+fn an_engine_meter_that_was_deleted_comes_again() {
+    let world = World::start();
+    let (server, meter) = (&world.server, world.meter(&world.asset(), |_| {}));
+    let store = server.control.store();
+    let find = || store.find_by_key::<Meter>(server.acme, "name", "engine_hours");
+    let made = find().unwrap().unwrap().id;
+    (store.delete::<Meter>(server.acme, made, None, &system())).unwrap();
+    world.read(1, meter, "5", "2026-01-01").expect(201);
+    assert!(find().unwrap().is_some());
+    assert_eq!(world.current(1), 5);
+}
+
+#[test]
 fn both_data_sets_of_a_company_share_its_places() {
     let world = World::start();
     let server = &world.server;
