@@ -3,17 +3,15 @@
 use crate::access::{Access, Guarded};
 use crate::app::App;
 use crate::cron::Cron;
-use crate::entity::{At, Entity, admit_few, entity_event, every, paths};
+use crate::entity::{At, Entity, admit_few, entity_event, paths};
 use crate::export_job::{ExportHead, ExportJob, ExportRequest, SourceType};
 use crate::operational::zone_of;
 use crate::period::TimePeriod;
 use crate::wire::text;
-use meterd_control::{
-    Admission, Author, Changed, Document, List, Order, Reference, Resource, Stored,
-};
+use meterd_control::{Admission, Author, Changed, Document, Reference, Resource, Stored};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
-use meterd_model::{OrganizationId, Timestamp};
+use meterd_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -215,33 +213,13 @@ impl Entity for ExportSchedule {
     }
 }
 
-/// Starts an export for each schedule that has come due since the last look; of several missed times one counts. The
-/// mark moves with the job. Waits for the disk.
+/// Starts the export of a schedule that has come due since the last look; of several missed times one counts. The mark
+/// moves with the job. Waits for the disk.
 pub(crate) fn start_due(
     app: &App,
-    organization: OrganizationId,
+    stored: &Stored<ExportSchedule>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let list = List {
-        order: Order::OldestFirst,
-        ..List::default()
-    };
-    let store = app.control.store();
-    for stored in every::<ExportSchedule>(store, organization, list, |_| true)? {
-        // The others must not wait for this one.
-        if let Err(fault) = start_if_due(app, &stored, now) {
-            tracing::warn!(
-                %organization,
-                schedule = %stored.id,
-                "export schedule: {}",
-                fault.log_context().unwrap_or("failed")
-            );
-        }
-    }
-    Ok(())
-}
-
-fn start_if_due(app: &App, stored: &Stored<ExportSchedule>, now: Timestamp) -> Result<(), Fault> {
     let organization = stored.organization;
     let mark_name = format!("m3ter/export-schedule/{}", stored.id);
     let mark = app.control.store().mark(organization, &mark_name)?;

@@ -4,7 +4,7 @@
 //! jobs, of one organization after the other and never two of one, the oldest of each first.
 
 use crate::app::App;
-use crate::entity::Entity;
+use crate::entity::{Entity, every};
 use crate::export_job::ExportJob;
 use crate::upload::UploadJob;
 use crate::{export_schedule, export_work, scheduled_event, upload_work};
@@ -224,8 +224,8 @@ async fn schedules(app: &App, now: fn() -> Timestamp) {
 pub fn tick(app: &App, now: Timestamp) -> Result<(), Fault> {
     for organization in organizations(app)? {
         for done in [
-            scheduled_event::raise_due(app, organization, now),
-            export_schedule::start_due(app, organization, now),
+            each(app, organization, now, scheduled_event::raise_due),
+            each(app, organization, now, export_schedule::start_due),
             remove_old::<UploadJob>(app, organization, now),
             remove_old::<ExportJob>(app, organization, now),
         ] {
@@ -240,6 +240,32 @@ pub fn tick(app: &App, now: Timestamp) -> Result<(), Fault> {
         }
     }
     app.wake.notify_one();
+    Ok(())
+}
+
+/// Does what is due of each configuration of a kind.
+fn each<E: Entity>(
+    app: &App,
+    organization: OrganizationId,
+    now: Timestamp,
+    act: fn(&App, &Stored<E>, Timestamp) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let list = List {
+        order: Order::OldestFirst,
+        ..List::default()
+    };
+    for stored in every::<E>(app.control.store(), organization, list, |_| true)? {
+        // The others must not wait for this one.
+        if let Err(fault) = act(app, &stored, now) {
+            tracing::warn!(
+                %organization,
+                id = %stored.id,
+                "{}: {}",
+                E::WORD,
+                fault.log_context().unwrap_or("failed")
+            );
+        }
+    }
     Ok(())
 }
 

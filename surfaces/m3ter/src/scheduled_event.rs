@@ -2,17 +2,17 @@
 
 use crate::access::Guarded;
 use crate::app::App;
-use crate::entity::{At, Entity, admit_few, entity_event, every, paths};
+use crate::entity::{At, Entity, admit_few, entity_event, paths};
 use crate::event::change_data;
 use crate::event_types::{SCHEDULED, is_known};
 use crate::export_work::WRITE_MAX;
 use crate::operational::{each_dto, is_served, zone_of};
 use crate::wire::text;
 use crate::writer::Raised;
-use meterd_control::{Admission, Author, Changed, Document, List, Order, Resource, Stored};
+use meterd_control::{Admission, Author, Changed, Document, Resource, Stored};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
-use meterd_model::{Alphabet, Date, OrganizationId, TextRule, Timestamp, Zone};
+use meterd_model::{Alphabet, Date, TextRule, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -143,33 +143,13 @@ fn refuse(fields: &mut Fields<'_>, name: &str, text: String) {
     );
 }
 
-/// Raises what has come due since the last look. The mark moves with the events, so each comes once, whenever the
-/// server stops. Reads every entity of the kind; waits for the disk.
+/// Raises what has come due of a configuration since the last look. The mark moves with the events, so each comes once,
+/// whenever the server stops. Reads every entity of the kind; waits for the disk.
 pub(crate) fn raise_due(
     app: &App,
-    organization: OrganizationId,
+    stored: &Stored<ScheduledEvent>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let list = List {
-        order: Order::OldestFirst,
-        ..List::default()
-    };
-    let store = app.control.store();
-    for stored in every::<ScheduledEvent>(store, organization, list, |_| true)? {
-        // The others must not wait for this one.
-        if let Err(fault) = raise_due_of(app, &stored, now) {
-            tracing::warn!(
-                %organization,
-                configuration = %stored.id,
-                "scheduled event: {}",
-                fault.log_context().unwrap_or("failed")
-            );
-        }
-    }
-    Ok(())
-}
-
-fn raise_due_of(app: &App, stored: &Stored<ScheduledEvent>, now: Timestamp) -> Result<(), Fault> {
     let organization = stored.organization;
     let configuration = &stored.document;
     if !is_served(&configuration.entity) {
