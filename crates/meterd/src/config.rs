@@ -56,6 +56,8 @@ pub(crate) struct EngineConfig {
     /// The same in bytes.
     pub(crate) seal_bytes: u64,
     pub(crate) memory_bytes_max: u64,
+    /// How long measurements are in memory at most before they are written to segments, however few; 0 for no such bound.
+    pub(crate) seal_after_seconds: u32,
     /// Most threads that one query keeps busy.
     pub(crate) query_threads: usize,
     /// Kept of what segments answered, for queries that ask the same; 0 for nothing.
@@ -73,6 +75,7 @@ impl Default for EngineConfig {
             memory_rows_max: settings.memory_rows_max,
             seal_bytes: settings.seal_bytes,
             memory_bytes_max: settings.memory_bytes_max,
+            seal_after_seconds: 3_600,
             query_threads: settings.query_threads,
             query_cache_bytes: settings.query_cache_bytes,
         }

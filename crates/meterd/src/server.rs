@@ -239,6 +239,10 @@ async fn serve_until_stopped(
         listeners, pipeline, bounds, stopped,
     ));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&parts.control)));
+    let sealing = tokio::spawn(keep_sealing(
+        Arc::clone(&parts.engine),
+        Duration::from_secs(config.engine.seal_after_seconds.into()),
+    ));
     let retention = tokio::spawn(retention::keep(
         Arc::clone(&parts.control),
         Arc::clone(&parts.engine),
@@ -256,6 +260,7 @@ async fn serve_until_stopped(
     // Only fails when nobody serves any more.
     let _ = stop.send(true);
     upkeep.abort();
+    sealing.abort();
     retention.abort();
     m3ter.abort();
     heard.abort();
@@ -287,6 +292,24 @@ async fn upkeep(control: Arc<Control>) {
         .await;
         if let Ok(Err(fault)) = done {
             warn!("upkeep: {}", fault.log_context().unwrap_or("failed"));
+        }
+    }
+}
+
+/// Has all that is in memory written to segments at the start and then every so often. What whole segments answer is
+/// kept, so that a few measurements a second leave old ones as quick to ask as many do; and a restart has less to read.
+async fn keep_sealing(engine: Arc<Engine>, pause: Duration) {
+    if pause.is_zero() {
+        return;
+    }
+    let mut ticks = tokio::time::interval(pause);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let engine = Arc::clone(&engine);
+        // The engine counts failures, and tries again itself.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || engine.seal()).await {
+            warn!("seal: {error}");
         }
     }
 }

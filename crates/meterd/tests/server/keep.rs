@@ -1,6 +1,6 @@
 //! What is kept beyond one server: backups, restores, exports, and what a meter's retention drops.
 
-use crate::support::{Client, Home, Server, call, calls_meter, furnish, run};
+use crate::support::{Client, Home, Server, call, calls_meter, furnish, run, until};
 use meterd_model::Timestamp;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,46 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+fn segments_of(home: &Home) -> Vec<PathBuf> {
+    let directory = home.path("data/engine/segments");
+    if directory.exists() {
+        files_below(&directory)
+    } else {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_few_measurements_are_sealed_after_a_while_and_at_a_start() {
+    let home = Home::new();
+    let engine = |seal_after_seconds: u32| {
+        format!(
+            "[[listen]]\naddress = \"127.0.0.1:0\"\n[engine]\nseal_after_seconds = {seal_after_seconds}\n"
+        )
+    };
+    let server = Server::configured(&home, &engine(0));
+    let client = furnish(&server, &server.admin_key());
+    send(&client, &[call("first", "1")]);
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(segments_of(&home), Vec::<PathBuf>::new());
+
+    let server = Server::configured(&home, &engine(1));
+    let client = client.at(&server.base_url);
+    until("what the log held is sealed", || {
+        segments_of(&home).len() == 1
+    });
+    let before = segments_of(&home);
+    send(&client, &[call("second", "2")]);
+    until("what came is sealed", || {
+        segments_of(&home).iter().any(|file| !before.contains(file))
+    });
+    assert_eq!(
+        client.sum_and_count("calls", "requests"),
+        ("3".to_owned(), 2)
+    );
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[test]
