@@ -88,8 +88,9 @@ pub(super) fn show(
     println!("  {dim}read-only key  {}{end}", native.read_only_key);
     println!("  {dim}admin key      {}{end}", native.admin_key);
     println!("  {dim}wattwatchers   {}{end}", ready.wattwatchers.key);
+    println!("  {dim}fsm-navigator  {}{end}", ready.fsm_navigator.key);
     println!("  {dim}documentation  {}/docs{end}", ready.base_url);
-    println!("\n  {bold}Four requests worth trying{end}\n");
+    println!("\n  {bold}Requests worth trying{end}\n");
     for (title, command) in requests(ready) {
         println!("  {accent}{title}{end}\n{command}\n");
     }
@@ -151,7 +152,30 @@ fn week_of_device(ready: &Ready) -> String {
     )
 }
 
-fn requests(ready: &Ready) -> [(String, String); 4] {
+fn newest_usage(ready: &Ready) -> String {
+    let m3ter = &ready.m3ter;
+    let (base_url, to) = (&m3ter.base_url, now());
+    let from = date(to.saturating_sub(7 * DAY));
+    let to = date(to.saturating_add(DAY));
+    format!(
+        r#"    TOKEN=$(curl -s {base_url}/oauth/token -u {}:{} \
+      -d grant_type=client_credentials | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+    curl -s {base_url}/organizations/{}/usage/query -H "Authorization: Bearer $TOKEN" \
+      -H 'Content-Type: application/json' -d '{{"startDate":"{from}T00:00:00Z","endDate":"{to}T00:00:00Z","limit":2}}'"#,
+        m3ter.api_key, m3ter.api_secret, m3ter.org_id
+    )
+}
+
+fn falling_reading(ready: &Ready) -> String {
+    let fsm = &ready.fsm_navigator;
+    format!(
+        r#"    curl -s {}/assets/{}/meter_reading -H 'X-API-Key: {}' \
+      -H 'Content-Type: application/json' -d '{{"meter_id":{},"reading_value":1}}'"#,
+        fsm.base_url, fsm.asset_id, fsm.key, fsm.meter_id
+    )
+}
+
+fn requests(ready: &Ready) -> [(String, String); 6] {
     let url = &ready.native.base_url;
     let key = &ready.native.key;
     let post = |path: &str, body: &str| {
@@ -192,6 +216,14 @@ fn requests(ready: &Ready) -> [(String, String); 4] {
             "What did the house in Illinois use each day of the last week, in kWh by circuit?"
                 .to_owned(),
             week_of_device(ready),
+        ),
+        (
+            "What came last, asked as m3ter's clients do?".to_owned(),
+            newest_usage(ready),
+        ),
+        (
+            "Send an asset's meter less than it read last, and hear why not".to_owned(),
+            falling_reading(ready),
         ),
     ]
 }

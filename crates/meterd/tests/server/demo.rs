@@ -80,19 +80,22 @@ fn names(json: &Value) -> Vec<&str> {
 /// The commands that the demo prints to try.
 fn printed_commands(stdout: &str) -> Vec<String> {
     let (_, tail) = stdout.split_once("worth trying").unwrap();
-    tail.split("    curl ")
-        .skip(1)
-        .map(|rest| {
-            let command = rest.split("\n\n").next().unwrap();
-            format!("curl {command}")
-        })
+    let titled = tail
+        .split("\n\n")
+        .filter_map(|block| block.trim_start().split_once('\n'));
+    titled
+        .filter(|(_, command)| command.contains("curl "))
+        .map(|(_, command)| command.trim().to_owned())
         .collect()
+}
+
+fn has_curl() -> bool {
+    Command::new("curl").arg("--version").output().is_ok()
 }
 
 /// Runs a printed command in a shell; where there is no curl, sends what it would send.
 fn try_printed(command: &str) -> (u16, Value) {
-    let has_curl = Command::new("curl").arg("--version").output().is_ok();
-    if has_curl {
+    if has_curl() {
         let output = Command::new("sh")
             .args(["-c", &format!("{command} -w '\\n%{{http_code}}'")])
             .output()
@@ -490,8 +493,8 @@ fn company_is_whole(server: &Server) {
 fn printed_requests_work(server: &Server) {
     let stdout = server.stdout();
     let commands = printed_commands(&stdout);
-    assert_eq!(commands.len(), 4, "{stdout}");
-    let answers: Vec<Value> = commands
+    assert_eq!(commands.len(), 6, "{stdout}");
+    let answers: Vec<Value> = commands[..4]
         .iter()
         .map(|command| {
             let (status, answer) = try_printed(command);
@@ -510,6 +513,16 @@ fn printed_requests_work(server: &Server) {
     assert_eq!(try_printed(&commands[2]).1["duplicate"], 1);
     let changed = commands[2].replace("\"requests\":12", "\"requests\":13");
     assert_eq!(try_printed(&changed).1["conflict"], 1);
+    // These two ask in other ways than the others, for which only curl will do.
+    if has_curl() {
+        let (status, usage) = try_printed(&commands[4]);
+        assert_eq!((status, usage["data"].as_array().unwrap().len()), (200, 2));
+        let (status, refusal) = try_printed(&commands[5]);
+        assert_eq!(
+            (status, &refusal["error"]),
+            (400, &json!("validation_failed"))
+        );
+    }
     for key in ["key", "read_only_key", "admin_key"] {
         assert!(stdout.contains(text(&server.ready, &format!("/native/{key}"))));
     }
