@@ -333,6 +333,30 @@ pub struct CredentialChange {
     pub limits: Option<Vec<LimitPolicy>>,
 }
 
+impl CredentialChange {
+    /// The bounds that the credential would have wider than before.
+    fn loosened(&self, before: &CredentialDocument) -> Vec<Problem> {
+        let own = |member: &str| {
+            let text = "cannot be widened by the credential itself".into();
+            let code = "own_bounds";
+            Problem::body(format!("/{member}"), Rule::Other { code, text })
+        };
+        let goes_beyond =
+            |block: &IpNet| !before.addresses.iter().any(|known| known.contains(block));
+        let addresses = self.addresses.clone().map(canonical);
+        let from_elsewhere = addresses.is_some_and(|blocks| {
+            !before.addresses.is_empty() && (blocks.is_empty() || blocks.iter().any(goes_beyond))
+        });
+        let end = self.expires_at.zip(before.expires_at);
+        let longer = end.is_some_and(|(end, before)| end.is_none_or(|end| end.micros() > before));
+        let problems = [
+            from_elsewhere.then(|| own("addresses")),
+            longer.then(|| own("expires_at")),
+        ];
+        problems.into_iter().flatten().collect()
+    }
+}
+
 /// Cheap to clone; all clones are one table.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -510,7 +534,8 @@ impl Credentials {
     }
 
     /// Who lets a credential be used longer or from elsewhere gives what it holds to whoever has its secret, so that an
-    /// administrator can only do that to what holds no more than it does.
+    /// administrator can only do that to what holds no more than it does. None does it to itself: what bounds a key is for
+    /// others to loosen.
     pub fn change(
         &self,
         id: Uuid,
@@ -529,6 +554,9 @@ impl Credentials {
             refuse_revoked(document, "changed")?;
             if change.addresses.is_some() || change.expires_at.is_some() {
                 self.check_grant(home, &document.permissions, author)?;
+            }
+            if author.actor == Actor::Credential(id) {
+                refuse(change.loosened(document))?;
             }
             if let Some(name) = change.name {
                 document.name = name;

@@ -442,6 +442,63 @@ fn an_administrator_gives_no_more_than_it_holds() {
 }
 
 #[test]
+fn nobody_widens_the_bounds_of_its_own_key() {
+    let fixture = Fixture::new();
+    let credentials = fixture.control.credentials();
+    let block = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
+    let mut new = NewCredential::api_key(None, "native", "admin", SecretForm::NATIVE)
+        .with_permissions(["credentials:*"]);
+    new.addresses = vec![block("10.0.0.0/8"), block("2001:db8::/32")];
+    new.expires_at = Some(at(100));
+    let bounded = credentials.create(new, &author()).unwrap().credential.id;
+    let other = administrator(&fixture, &["credentials:*"]).credential;
+    let change = |addresses: Option<&[&str]>, expires_at, by: crate::Actor| {
+        let addresses = addresses.map(|texts| texts.iter().map(|text| block(text)).collect());
+        let change = CredentialChange {
+            addresses,
+            expires_at,
+            ..CredentialChange::default()
+        };
+        let changed = credentials.change(bounded, None, change, &Author::new(by, at(1)));
+        changed.map(|_| ()).map_err(|fault| fault.kind.to_string())
+    };
+    let own = crate::Actor::Credential(bounded);
+    let [addresses, expiry] = ["addresses", "expires_at"].map(|member| {
+        Err(format!(
+            "{member} cannot be widened by the credential itself."
+        ))
+    });
+    for wider in [
+        &[][..],
+        &["0.0.0.0/0"],
+        &["10.1.0.0/16", "11.0.0.1/32"],
+        &["::/0"],
+    ] {
+        assert_eq!(change(Some(wider), None, own), addresses);
+    }
+    for longer in [None, Some(at(101))] {
+        assert_eq!(change(None, Some(longer), own), expiry);
+    }
+    assert!(change(Some(&[]), Some(None), own).is_err());
+    assert_eq!(
+        change(Some(&["::ffff:10.1.0.0/112"]), Some(Some(at(100))), own),
+        Ok(())
+    );
+    assert_eq!(
+        change(Some(&["10.1.2.3/32"]), Some(Some(at(99))), own),
+        Ok(())
+    );
+    // That narrowed it: back again it cannot, and somebody else may.
+    assert_eq!(change(Some(&["10.1.0.0/16"]), None, own), addresses);
+    assert_eq!(change(Some(&[]), Some(None), other.actor()), Ok(()));
+    // What has no bounds cannot have wider ones.
+    assert_eq!(
+        change(Some(&["192.0.2.0/24"]), Some(Some(at(50))), own),
+        Ok(())
+    );
+}
+
+#[test]
 fn the_last_administrator_stays() {
     let fixture = Fixture::new();
     let credentials = fixture.control.credentials();
