@@ -113,7 +113,7 @@ impl Surface for FsmNavigatorSurface {
             return Ok(());
         }
         Err(Kind::FeatureNotIncluded {
-            feature: "REST API".to_owned(),
+            feature: "the REST API".to_owned(),
         }
         .into())
     }

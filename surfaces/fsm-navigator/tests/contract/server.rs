@@ -12,6 +12,7 @@ use meterd_testkit::{create_organization, system};
 use serde_json::Value;
 use std::ops::Deref;
 use std::sync::Arc;
+use tempfile::TempDir;
 
 /// What a test may set before the start.
 pub(crate) struct Options {
@@ -50,6 +51,7 @@ pub(crate) struct Server {
     pub(crate) key: String,
     pub(crate) test_key: String,
     pub(crate) rival_key: String,
+    has_limits: bool,
 }
 
 impl Deref for Server {
@@ -67,6 +69,7 @@ impl Server {
 
     pub(crate) fn start_with(options: Options) -> Self {
         let settings = options.settings;
+        let has_limits = settings.limits.enabled;
         let (mut routes, mut core) = (Vec::new(), None);
         let running = meterd_testkit::Server::start(options.general, |parts| {
             let (control, engine) = (Arc::clone(&parts.control), Arc::clone(&parts.engine));
@@ -81,8 +84,13 @@ impl Server {
                 })
                 .into()
         });
-        let acme = create_organization(&running.control, "acme");
-        let rival = create_organization(&running.control, "rival");
+        let [acme, rival] = ["acme", "rival"].map(|name| {
+            let known = running.control.store().organization_by_name(name);
+            known.map_or_else(
+                |_| create_organization(&running.control, name),
+                |known| known.organization_id(),
+            )
+        });
         let key = |company, environment| {
             let issued = issue(&running, company, environment, SCOPES, |_| {});
             issued.secret.reveal().to_owned()
@@ -94,8 +102,14 @@ impl Server {
             key: key(acme, Environment::Live),
             test_key: key(acme, Environment::Test),
             rival_key: key(rival, Environment::Live),
+            has_limits,
             running,
         }
+    }
+
+    /// The directory, which another one can be started over.
+    pub(crate) fn stop(self) -> TempDir {
+        self.running.stop()
     }
 
     /// A live key of acme with these scopes, otherwise as `shape` makes it.
@@ -116,7 +130,8 @@ impl Server {
         }
     }
 
-    /// Asks with this key; `path` is below `/api/v1`.
+    /// Asks with this key; `path` is below `/api/v1`. Whatever is answered has the form of all answers.
+    #[track_caller]
     pub(crate) fn ask_as(
         &self,
         key: &str,
@@ -126,12 +141,39 @@ impl Server {
     ) -> Answer {
         let request = request(method, format!("/fsm-navigator/api/v1{path}"));
         let request = request.header("X-API-Key", key);
-        match body {
+        let answer = match body {
             Some(body) => self.send(&request.json(body.to_string())),
             None => self.send(&request),
+        };
+        self.check_headers(&answer);
+        if method != "HEAD" {
+            check_body(&answer);
+        }
+        answer
+    }
+
+    /// That it tells the limits to whoever they count, and to wait only where that helps (6).
+    #[track_caller]
+    fn check_headers(&self, answer: &Answer) {
+        assert_eq!(answer.header("retry-after").is_some(), answer.status == 429);
+        let is_counted = match answer.status {
+            401 => false,
+            403 => {
+                let (_, code, message) = refused(answer);
+                code != "ip_not_allowed" && message != NO_API
+            }
+            _ => true,
+        };
+        for name in ["limit", "remaining", "reset"] {
+            let told = answer.header(&format!("x-ratelimit-{name}"));
+            if self.has_limits {
+                assert_eq!(told.is_some(), is_counted, "{name}");
+            }
+            assert!(told.is_none_or(|told| told.parse::<u64>().is_ok()));
         }
     }
 
+    #[track_caller]
     pub(crate) fn ask(&self, method: &'static str, path: &str, body: Option<&Value>) -> Answer {
         self.ask_as(&self.key, method, path, body)
     }
@@ -170,6 +212,44 @@ impl Server {
     }
 }
 
+/// What is said of a company without the plan.
+pub(crate) const NO_API: &str = "Your organization does not include the REST API.";
+
+/// That a body has the envelope of its kind (3.2).
+#[track_caller]
+fn check_body(answer: &Answer) {
+    if answer.status >= 400 {
+        refused(answer);
+        return;
+    }
+    let body = answer.json();
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json; charset=utf-8")
+    );
+    let request_id = body["request_id"].as_str().unwrap();
+    assert_eq!(answer.header("x-request-id"), Some(request_id));
+    assert!(request_id.len() == 12 && request_id.bytes().all(|b| b.is_ascii_hexdigit()));
+    assert_eq!(body["success"], true);
+    let members: Vec<_> = (body.as_object().unwrap().keys())
+        .map(String::as_str)
+        .collect();
+    match members[..] {
+        ["success", "data", "pagination", "request_id"] => {
+            let pagination: Vec<_> = body["pagination"].as_object().unwrap().keys().collect();
+            assert_eq!(pagination, ["page", "per_page", "total", "total_pages"]);
+            let all = body["data"].as_array().unwrap();
+            assert!(all.iter().all(|one| one["id"].is_u64()), "{body}");
+        }
+        ["success", "data", name, "request_id"]
+        | ["success", "data", name, "meter", "threshold", "request_id"] => {
+            assert_eq!(body["data"], body[name]);
+            assert!(body["data"]["id"].is_u64(), "{body}");
+        }
+        _ => panic!("{body}"),
+    }
+}
+
 /// Status, code and message of a refusal, whose body and headers have the form of all refusals.
 #[track_caller]
 pub(crate) fn refused(answer: &Answer) -> (u16, String, String) {
@@ -181,7 +261,9 @@ pub(crate) fn refused(answer: &Answer) -> (u16, String, String) {
         answer.header("content-type"),
         Some("application/json; charset=utf-8")
     );
-    assert_eq!(answer.header("x-request-id").map(str::len), Some(12));
+    let request_id = answer.header("x-request-id").unwrap();
+    assert!(request_id.len() == 12 && request_id.bytes().all(|b| b.is_ascii_hexdigit()));
+    assert_eq!(body.get("retry_after").is_some(), answer.status == 429);
     let text = |member: &str| body[member].as_str().unwrap().to_owned();
     (answer.status, text("error"), text("message"))
 }
