@@ -1,6 +1,6 @@
 //! What an operator may set of this surface, each with its default; the original publishes no numbers.
 
-use meterd_control::LimitPolicy;
+use meterd_control::{Algorithm, LimitPolicy, WindowStart};
 use meterd_fault::LimitScope;
 use serde::Deserialize;
 use std::time::Duration;
@@ -27,7 +27,8 @@ pub struct FsmNavigatorSettings {
     pub blocked_mail_domains: Vec<String>,
 }
 
-/// Requests of one key in any stretch of a minute, and of 24 hours. A key's own limits replace them (6).
+/// Requests of one key in any stretch of a minute, and in the 24 hours from the first on. A key's own limits replace
+/// them (6).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FsmNavigatorLimits {
@@ -66,13 +67,18 @@ impl FsmNavigatorLimits {
         if !self.enabled {
             return Vec::new();
         }
-        let sliding =
-            |name, limit, window| LimitPolicy::sliding(name, LimitScope::Credential, limit, window);
+        let scope = LimitScope::Credential;
+        let tier =
+            |name, limit, class| LimitPolicy::sliding(name, scope, limit, MINUTE).for_class(class);
+        // Whose requests come in the last minute is soon forgotten. A day outlives restarts, which only a fixed window can.
+        let first = Algorithm::FixedWindow {
+            start: WindowStart::FirstRequest,
+        };
         vec![
-            sliding("fsm-list", self.list, MINUTE).for_class(LIST),
-            sliding("fsm-read", self.read, MINUTE).for_class(READ),
-            sliding("fsm-write", self.write, MINUTE).for_class(WRITE),
-            sliding(DAILY, self.daily, DAY),
+            tier("fsm-list", self.list, LIST),
+            tier("fsm-read", self.read, READ),
+            tier("fsm-write", self.write, WRITE),
+            LimitPolicy::new(DAILY, scope, first, self.daily, DAY).kept_over_restarts(),
         ]
     }
 }

@@ -140,6 +140,31 @@ fn a_day_has_a_limit_over_all_tiers() {
     assert_eq!(server.get_with_rival("/customers")["data"], json!([]));
 }
 
+/// As many as were left before, whether or not the server could say goodbye.
+#[test]
+fn a_day_goes_on_after_a_restart() {
+    let start = |directory| {
+        let mut options = Options::default();
+        options.settings.limits = FsmNavigatorLimits {
+            daily: 3,
+            ..FsmNavigatorLimits::default()
+        };
+        options.general.directory = directory;
+        Server::start_with(options)
+    };
+    let server = start(None);
+    let key = server.key_with(&["jobs:read"]);
+    for _ in 0..2 {
+        server.ask_as(&key, "GET", "/jobs", None).expect(200);
+    }
+    let server = start(Some(server.stop()));
+    server.ask_as(&key, "GET", "/jobs", None).expect(200);
+    let wait = assert_told_to_wait(&server.ask_as(&key, "GET", "/jobs/1", None), 3);
+    assert!((86_000..=86_400).contains(&wait), "{wait}");
+    // That of another key begins with its own first request.
+    server.ask("GET", "/jobs", None).expect(200);
+}
+
 #[test]
 fn limits_can_be_taken_away() {
     let server = limited(|limits| {
