@@ -41,12 +41,14 @@ impl DataSet {
     }
 }
 
-/// A technician, told by both names together.
+/// A technician, told by both names.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewTechnician {
     pub first_name: String,
     pub last_name: String,
+    /// Another number for each of those with the same names.
+    pub namesake: Option<u32>,
     /// `Active` unless told otherwise.
     pub status: Option<String>,
     /// `Available` unless told otherwise.
@@ -70,6 +72,7 @@ impl NewTechnician {
             )?,
             vehicle_type: self.vehicle_type,
             transport_modes: self.transport_modes,
+            namesake: self.namesake,
         })
     }
 
@@ -125,7 +128,9 @@ impl SetUp {
         show: &mut dyn FnMut(&str, Applied),
     ) -> Result<(), Fault> {
         for new in &self.technician {
-            let name = format!("technician {} {}", new.first_name, new.last_name);
+            let namesake = new.namesake.map(|number| format!(" {number}"));
+            let namesake = namesake.unwrap_or_default();
+            let name = format!("technician {} {}{namesake}", new.first_name, new.last_name);
             let (_, applied) = apply_technician(control, set, new.clone(), author)?;
             show(&name, applied);
         }
@@ -286,7 +291,7 @@ pub fn apply_technician(
     author: &Author,
 ) -> Result<(u64, Applied), Fault> {
     let technician = new.read()?;
-    let name = technician.full_name();
+    let name = technician.name_key();
     apply(control, set, ("technician_name", &name), technician, author)
 }
 

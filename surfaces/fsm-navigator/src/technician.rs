@@ -8,6 +8,7 @@ use meterd_control::{Document, Resource, Stored};
 use meterd_fault::Fault;
 use meterd_http::fields::Fields;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Technician {
@@ -19,6 +20,9 @@ pub(crate) struct Technician {
     pub(crate) vehicle_type: Option<String>,
     /// E.g. `driving`.
     pub(crate) transport_modes: Vec<String>,
+    /// Tells apart those of one name, and is shown to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) namesake: Option<u32>,
 }
 
 words! {
@@ -42,14 +46,28 @@ impl Technician {
     pub(crate) fn full_name(&self) -> String {
         format!("{} {}", self.first_name, self.last_name)
     }
+
+    /// What it is told by where it is set up.
+    pub(crate) fn name_key(&self) -> String {
+        json!([self.first_name, self.last_name, self.namesake]).to_string()
+    }
+
+    fn shown(&self) -> Self {
+        Self {
+            namesake: None,
+            ..self.clone()
+        }
+    }
 }
 
 impl Document for Technician {
     const KIND: &'static str = "fsm-navigator/technician";
     const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::Technician;
+    /// 2: both names are told apart, and namesakes.
+    const SCHEMA: u32 = 2;
 
     fn unique_keys(&self) -> Vec<(&'static str, String)> {
-        vec![self.id_key(), ("technician_name", self.full_name())]
+        vec![self.id_key(), ("technician_name", self.name_key())]
     }
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
@@ -83,11 +101,8 @@ impl Shown for Technician {
     const ONE: &'static str = "technician";
 
     fn view(stored: &Stored<Self>, _: &Look<'_>) -> Result<Self::View, Fault> {
-        Ok(View::of(
-            stored,
-            stored.document.clone(),
-            Abilities::default(),
-        ))
+        let shown = stored.document.shown();
+        Ok(View::of(stored, shown, Abilities::default()))
     }
 
     fn view_alone(stored: &Stored<Self>, _: &Look<'_>) -> Result<Self::View, Fault> {
@@ -95,7 +110,7 @@ impl Shown for Technician {
             skills: Some([]),
             availability: Some([]),
         };
-        Ok(View::of(stored, stored.document.clone(), abilities))
+        Ok(View::of(stored, stored.document.shown(), abilities))
     }
 }
 

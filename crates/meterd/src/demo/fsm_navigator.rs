@@ -236,6 +236,7 @@ fn set_up(control: &Control, set: DataSet) -> Result<(), meterd_fault::Fault> {
         let technician = NewTechnician {
             first_name: first_name.to_owned(),
             last_name: last_name.to_owned(),
+            namesake: None,
             status: None,
             availability_status: None,
             vehicle_type: Some(vehicle.to_owned()),

@@ -1,7 +1,10 @@
 //! Jobs (4.1).
 
-use crate::server::{refusal, refused};
+use crate::server::{Server, refusal, refused};
 use crate::world::{World, id, ids, location, technician};
+use meterd_control::Applied;
+use meterd_surface_fsm_navigator::{NewTechnician, apply_technician};
+use meterd_testkit::system;
 use serde_json::{Value, json};
 
 fn invalid(message: &str) -> (u16, String, String) {
@@ -317,6 +320,42 @@ fn jobs_are_found_by_what_they_say() {
     ] {
         assert_eq!(told(query).1, "validation_failed", "{query}");
     }
+}
+
+#[test]
+fn technicians_of_one_name_are_told_apart() {
+    let server = Server::start();
+    let apply = |first_name: &str, last_name: &str, namesake| {
+        let new = NewTechnician {
+            first_name: first_name.to_owned(),
+            last_name: last_name.to_owned(),
+            namesake,
+            status: None,
+            availability_status: None,
+            vehicle_type: None,
+            transport_modes: Vec::new(),
+        };
+        apply_technician(&server.control, server.live(), new, &system()).unwrap()
+    };
+    let all = [
+        ("John", "Smith", None),
+        ("John", "Smith", Some(2)),
+        ("A B", "C", None),
+        ("A", "B C", None),
+    ];
+    for expected in [Applied::Created, Applied::Unchanged] {
+        for (number, (first, last, namesake)) in (1..).zip(all) {
+            assert_eq!(apply(first, last, namesake), (number, expected));
+        }
+    }
+    let mut pair = server.get("/technicians?per_page=2&page=2")["data"].take();
+    for one in pair.as_array_mut().unwrap() {
+        for member in ["id", "technician_id", "created_at", "updated_at"] {
+            one.as_object_mut().unwrap().remove(member).unwrap();
+        }
+    }
+    assert_eq!(pair[0], pair[1]);
+    assert_eq!(pair[0].get("namesake"), None);
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub(crate) fn technician(server: &Server, first_name: &str, last_name: &str) -> 
     let new = NewTechnician {
         first_name: first_name.to_owned(),
         last_name: last_name.to_owned(),
+        namesake: None,
         status: None,
         availability_status: None,
         vehicle_type: Some("Van".to_owned()),
