@@ -181,6 +181,10 @@ pub(crate) fn run(
         .context("start the runtime")?;
     let engine = Arc::clone(&parts.engine);
     let control = Arc::clone(&parts.control);
+    let author = Author::system(now());
+    if let Err(fault) = meterd_surface_fsm_navigator::settle_all(&control, &engine, &author) {
+        warn!("settle what readings asked for: {}", fault.kind);
+    }
     runtime.block_on(serve_until_stopped(config, parts, ready))?;
     runtime.shutdown_timeout(Duration::from_secs(5));
     engine.close();

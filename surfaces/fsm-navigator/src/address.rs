@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 /// What all paths begin with.
 const BASE: &str = "/api/v1";
+/// Stands for an id that is asked for without a value, or that a sub-resource lacks: a blank.
+const NO_ID: &str = "%20";
 
 /// How the query names what is below a resource.
 struct Addressing {
@@ -76,12 +78,15 @@ impl Addressing {
     /// `path` says id, sub-resource and item, as far as it does; the query says the rest.
     fn join(&self, path: &str, [id, sub, item]: [Option<&str>; 3], query: &str) -> String {
         let mut joined = path.to_owned();
-        let asked_id = parameter(query, "id").filter(|_| id.is_none());
+        let asked_sub = self.sub(query).filter(|_| sub.is_none());
+        // What a flag stands for is always below an id.
+        let lacks_id = asked_sub.is_some() && matches!(self.sub, Sub::Flag(_));
+        let asked_id = parameter(query, "id").or(lacks_id.then_some(""));
+        let asked_id = asked_id.filter(|_| id.is_none());
         if let Some(id) = asked_id {
             joined.push('/');
-            joined.push_str(&segment(id));
+            joined.push_str(&segment(if id.is_empty() { NO_ID } else { id }));
         }
-        let asked_sub = self.sub(query).filter(|_| sub.is_none());
         if let Some(sub) = &asked_sub {
             let has_id = id.is_some() || asked_id.is_some();
             joined.push_str(if has_id { "/" } else { "?sub=" });
@@ -147,7 +152,7 @@ mod tests {
             ("/api/v1/jobs", "id=42&sub=x", "/api/v1/jobs/42"),
             ("/api/v1/jobs/7", "id=42", "/api/v1/jobs/7"),
             ("/api/v1/jobs", "id=1/2+3", "/api/v1/jobs/1%2F2%203"),
-            ("/api/v1/jobs", "id=", "/api/v1/jobs/"),
+            ("/api/v1/jobs", "id=", "/api/v1/jobs/%20"),
             ("/api/v1/jobs", "id=%zz", "/api/v1/jobs/%25zz"),
             ("/api/v1/jobs/%ff", "", "/api/v1/jobs/%25ff"),
             (
@@ -205,7 +210,12 @@ mod tests {
             (
                 "/api/v1/customers",
                 "locations=1",
-                "/api/v1/customers?sub=locations",
+                "/api/v1/customers/%20/locations",
+            ),
+            (
+                "/api/v1/customers",
+                "locations=1&location_id=6",
+                "/api/v1/customers/%20/locations/6",
             ),
             (
                 "/api/v1/inventory",

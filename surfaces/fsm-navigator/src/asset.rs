@@ -10,14 +10,17 @@ use crate::page::{Filters, Search};
 use crate::record::{At, Editable, Found, Listed, Look, Record, Shown, View, names};
 use crate::status::{Stateful, Status, check_change, read_status, statuses};
 use crate::technician::Technician;
-use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, text};
+use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, rule, text};
 use axum::extract::State;
 use meterd_control::{Admission, Document, Reference, Resource, Stored, Writes};
-use meterd_fault::{Fault, Problem, Rule};
+use meterd_fault::{Fault, Problem};
 use meterd_http::fields::Fields;
 use meterd_http::{Failure, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+/// Most numbers that one asset passes over because their usual tags are taken.
+const PASSED_OVER_MAX: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Asset {
@@ -128,18 +131,21 @@ impl Record for Asset {
         }
     }
 
-    /// Not if somebody gave its usual tag to another asset.
-    fn may_get(
-        &self,
-        number: u64,
-        writes: &Writes<'_>,
-        space: OrganizationId,
-    ) -> Result<bool, Fault> {
-        if !self.asset_tag.is_empty() {
-            return Ok(true);
+    /// Passes over numbers whose usual tags somebody gave to other assets. After too many of them it gets a tag of its own,
+    /// so that nobody waits long for this write.
+    fn take_number(&mut self, writes: &mut Writes<'_>, space: OrganizationId) -> Result<(), Fault> {
+        let has_tag = !self.asset_tag.is_empty();
+        for _ in 0..PASSED_OVER_MAX {
+            self.set_number(writes.next_number(space, Self::KIND)?);
+            let tag = &self.asset_tag;
+            if has_tag || (writes.find_by_key::<Self>(space, "asset_tag", tag)?).is_none() {
+                return Ok(());
+            }
+            self.asset_tag.clear();
         }
-        let holder = writes.find_by_key::<Self>(space, "asset_tag", &usual_tag(number))?;
-        Ok(holder.is_none())
+        let second = writes.author().at.seconds();
+        self.asset_tag = format!("{}-{second}", usual_tag(self.asset_id));
+        Ok(())
     }
 }
 
@@ -273,9 +279,8 @@ impl Asset {
         };
         let may_begin = matches!(status, AssetStatus::Active | AssetStatus::PendingInstall);
         if at.before.is_none() && !may_begin {
-            let text = "must be Active or Pending Install for a new asset".into();
-            let code = "first_status";
-            fields.refuse("status", Rule::Other { code, text });
+            let text = "must be Active or Pending Install for a new asset";
+            fields.refuse("status", rule("first_status", text));
         } else {
             self.status = status;
         }
@@ -286,13 +291,9 @@ impl Asset {
         if !self.status.is_terminal() {
             return Ok(());
         }
-        let text = format!(
-            "must not be that of an asset that is {}",
-            self.status.word()
-        )
-        .into();
-        let code = "asset_status";
-        let rule = Rule::Other { code, text };
+        let status = self.status.word();
+        let text = format!("must not be that of an asset that is {status}");
+        let rule = rule("asset_status", text);
         Err(Fault::invalid(Problem::query("id", rule)))
     }
 }

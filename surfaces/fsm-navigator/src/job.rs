@@ -9,9 +9,11 @@ use crate::record::{At, Editable, Listed, Look, Nothing, Record, Shown, View, na
 use crate::service::record_completion;
 use crate::status::{Stateful, check_change, read_status, statuses};
 use crate::technician::Technician;
-use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, text, words};
+use crate::wire::{
+    Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, rule, text, words,
+};
 use meterd_control::{Admission, Document, Reference, Resource, Stored, Writes};
-use meterd_fault::{Fault, Rule};
+use meterd_fault::Fault;
 use meterd_http::fields::Fields;
 use meterd_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -296,9 +298,8 @@ impl Editable for Job {
         if let (Some(start), Some(end)) = (scheduled_start, scheduled_end)
             && end < start
         {
-            let text = "must not be before scheduled_start".into();
-            let code = "order";
-            fields.refuse("scheduled_end", Rule::Other { code, text });
+            let rule = rule("order", "must not be before scheduled_start");
+            fields.refuse("scheduled_end", rule);
         }
         let asset_ids = optional(
             fields,
@@ -376,9 +377,8 @@ impl Job {
         let may_begin = status == JobStatus::Pending
             || status == JobStatus::Assigned && self.assigned_technician_id.is_some();
         if at.before.is_none() && !may_begin {
-            let text = "must be Pending for a new job, or Assigned with a technician".into();
-            let code = "first_status";
-            fields.refuse("job_status", Rule::Other { code, text });
+            let text = "must be Pending for a new job, or Assigned with a technician";
+            fields.refuse("job_status", rule("first_status", text));
         } else if status != self.job_status {
             self.enter(status, at.now);
         }

@@ -43,3 +43,4 @@ pub use provision::{
 };
 pub use settings::{FsmNavigatorLimits, FsmNavigatorSettings};
 pub use surface::{FsmNavigatorSurface, documents};
+pub use threshold::settle_all;

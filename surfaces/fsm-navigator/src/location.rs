@@ -6,11 +6,11 @@ use crate::customer::{Customer, email};
 use crate::envelope::Many;
 use crate::page::Filters;
 use crate::record::{At, Editable, Found, Look, Record, Shown, View, list_with};
-use crate::wire::{NAME_MAX, TEXT_MAX, optional, required, text};
+use crate::wire::{NAME_MAX, TEXT_MAX, optional, required, rule, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored};
-use meterd_fault::{Fault, Rule};
+use meterd_fault::Fault;
 use meterd_http::fields::Fields;
 use meterd_http::{Failure, Reply};
 use serde::{Deserialize, Serialize};
@@ -140,9 +140,7 @@ fn state(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
     if given.len() == 2 && given.bytes().all(|b| b.is_ascii_alphabetic()) {
         return Some(given.to_uppercase());
     }
-    let text = "must be the two letters of a state".into();
-    let code = "state";
-    fields.refuse(name, Rule::Other { code, text });
+    fields.refuse(name, rule("state", "must be the two letters of a state"));
     None
 }
 
@@ -157,8 +155,7 @@ fn zip(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
     if matches!(digits.len(), 5 | 9) && digits.bytes().all(|b| b.is_ascii_digit()) {
         return Some(given);
     }
-    let text = "must be a ZIP code of five or nine digits".into();
-    let code = "zip";
-    fields.refuse(name, Rule::Other { code, text });
+    let rule = rule("zip", "must be a ZIP code of five or nine digits");
+    fields.refuse(name, rule);
     None
 }

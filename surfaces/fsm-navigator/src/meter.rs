@@ -4,8 +4,8 @@ use crate::access::{Access, space};
 use crate::app::App;
 use crate::asset::Asset;
 use crate::record::{Found, Look, Record, names};
-use crate::register::Register;
-use crate::threshold::{Crossing, ThresholdAction};
+use crate::register::{Current, Entry, Register};
+use crate::threshold::{Crossing, ThresholdAction, UNSETTLED};
 use crate::wire::{Moment, Word};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -49,6 +49,8 @@ pub(crate) struct MeterView {
 impl Document for AssetMeter {
     const KIND: &'static str = "fsm-navigator/asset-meter";
     const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::Meter;
+    /// 2: it can be found by what is to be settled.
+    const SCHEMA: u32 = 2;
 
     fn unique_keys(&self) -> Vec<(&'static str, String)> {
         let name = meter_key(self.asset_id, &self.meter_name);
@@ -56,7 +58,12 @@ impl Document for AssetMeter {
     }
 
     fn index_keys(&self) -> Vec<(&'static str, String)> {
-        vec![("asset_id", self.asset_id.to_string())]
+        let mut keys = vec![("asset_id", self.asset_id.to_string())];
+        if (self.crossing.as_ref()).is_some_and(|crossing| !crossing.is_settled) {
+            let (name, value) = UNSETTLED;
+            keys.push((name, value.to_owned()));
+        }
+        keys
     }
 }
 
@@ -78,22 +85,28 @@ impl Record for AssetMeter {
     }
 }
 
+impl AssetMeter {
+    pub(crate) fn asset(&self, look: &Look<'_>) -> Result<Arc<Stored<Asset>>, Fault> {
+        let asset = look.find(self.asset_id)?;
+        asset.ok_or_else(|| Fault::internal("a meter has lost its asset"))
+    }
+}
+
 impl MeterView {
-    pub(crate) fn of(app: &App, stored: &Stored<AssetMeter>) -> Result<Self, Fault> {
-        let last = Register::of(app, stored)?.last()?;
-        let meter = stored.document.clone();
-        let current = last.as_ref().map(|last| ExactNumber(last.value));
-        Ok(Self {
+    /// Of a meter that is at `current`, or was never read.
+    pub(crate) fn of(meter: &AssetMeter, current: Option<Current>) -> Self {
+        let value = current.map(|current| ExactNumber(current.value));
+        Self {
             meter_id: meter.meter_id,
             id: meter.meter_id,
-            meter_name: meter.meter_name,
-            unit: meter.unit,
+            meter_name: meter.meter_name.clone(),
+            unit: meter.unit.clone(),
             initial_reading: meter.initial_reading,
-            current_reading: current.unwrap_or(meter.initial_reading),
-            last_reading_at: last.map(|last| Moment::of(last.time())),
+            current_reading: value.unwrap_or(meter.initial_reading),
+            last_reading_at: current.map(|current| Moment::of(current.time)),
             threshold_value: meter.threshold_value,
             threshold_action: meter.threshold_action.word(),
-        })
+        }
     }
 }
 
@@ -115,7 +128,11 @@ pub(crate) async fn meters_of<S>(
     let slot = access.query_slot(app).await?;
     app.blocking(move |app| {
         let _slot = slot;
-        let views = meters.iter().map(|meter| MeterView::of(app, meter));
+        let views = meters.iter().map(|meter| {
+            let last = Register::new(&app.engine, meter)?.last()?;
+            let current = last.as_ref().map(Entry::current);
+            Ok(MeterView::of(&meter.document, current))
+        });
         views.collect()
     })
     .await

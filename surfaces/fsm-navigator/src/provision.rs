@@ -6,15 +6,15 @@ use crate::asset_type::AssetType;
 use crate::company::{Company, ONLY, space_of};
 use crate::meter::{AssetMeter, meter_key};
 use crate::reading::{AHEAD_MAX, READINGS, reading_id};
-use crate::record::{Record, create_numbered, replace_changed};
+use crate::record::{Record, create_numbered, replace_changed, unknown};
 use crate::register::{READING_ID, Register, SOURCE, engine_meter};
 use crate::stock::StockLocation;
 use crate::technician::{Availability, Technician, TechnicianStatus};
 use crate::threshold::ThresholdAction;
-use crate::wire::{Moment, Word};
-use meterd_control::{Applied, Author, Control, Document, Environment, Store, Stored};
+use crate::wire::{Moment, Word, refused, rule};
+use meterd_control::{Applied, Author, Control, Environment, Store, Stored};
 use meterd_engine::{Batch, Engine, OnConflict, Verdict};
-use meterd_fault::{Fault, Problem, Rule};
+use meterd_fault::{Fault, Rule};
 use meterd_http::fields::{decimal_rule, time_rule};
 use meterd_http::{ExactNumber, submit_fault};
 use meterd_model::{Decimal, MeasurementId, OrganizationId, RESET, Timestamp};
@@ -371,9 +371,8 @@ pub fn apply_reset(
     let id = MeasurementId::new(id).map_err(Fault::internal)?;
     let register = Register::new(engine, &meter)?;
     if at > author.at.saturating_add(AHEAD_MAX) {
-        let text = "must not be more than 5 minutes ahead".into();
-        let code = "future";
-        return Err(refused("at", Rule::Other { code, text }));
+        let rule = rule("future", "must not be more than 5 minutes ahead");
+        return Err(refused("at", rule));
     }
     if let Some(after) = register.place(at)?.after.filter(|after| base > *after) {
         let (min, max) = (None, Some(after.to_string()));
@@ -416,9 +415,8 @@ pub fn import_readings(
     let first = meter.document.initial_reading.0;
     let values = std::iter::once(first).chain(readings.iter().map(|(_, value)| *value));
     if !values.is_sorted() || !readings.is_sorted_by(|a, b| a.0 < b.0) {
-        let text = "must rise, and begin at the initial reading".into();
-        let code = "rising";
-        return Err(refused("readings", Rule::Other { code, text }));
+        let rule = rule("rising", "must rise, and begin at the initial reading");
+        return Err(refused("readings", rule));
     }
     let mut measurements = Vec::with_capacity(readings.len());
     store.write(author, |writes| {
@@ -452,7 +450,7 @@ pub fn import_readings(
 /// The id of the asset with this tag.
 fn tagged(store: &Store, space: OrganizationId, tag: &str) -> Result<u64, Fault> {
     let asset = store.find_by_key::<Asset>(space, "asset_tag", tag)?;
-    let asset = asset.ok_or_else(|| unknown("asset", Asset::RESOURCE))?;
+    let asset = asset.ok_or_else(|| unknown::<Asset>("asset"))?;
     Ok(asset.document.asset_id)
 }
 
@@ -464,11 +462,7 @@ fn meter_named(
 ) -> Result<Arc<Stored<AssetMeter>>, Fault> {
     let key = meter_key(tagged(store, space, asset)?, name);
     let meter = store.find_by_key::<AssetMeter>(space, "meter_name", &key)?;
-    meter.ok_or_else(|| unknown("meter", AssetMeter::RESOURCE))
-}
-
-fn unknown(member: &str, resource: meterd_fault::Resource) -> Fault {
-    refused(member, Rule::UnknownReference { resource })
+    meter.ok_or_else(|| unknown::<AssetMeter>("meter"))
 }
 
 fn applied<D>(before: &Stored<D>, after: &Stored<D>) -> Applied {
@@ -513,13 +507,5 @@ fn word<W: Word>(member: &str, text: Option<String>, default: W) -> Result<W, Fa
     let Some(text) = text else {
         return Ok(default);
     };
-    W::named(&text).ok_or_else(|| {
-        let words = W::WORDS.iter().map(|(word, _)| (*word).into());
-        let allowed = words.collect();
-        refused(member, Rule::OneOf { allowed })
-    })
-}
-
-fn refused(member: &str, rule: Rule) -> Fault {
-    Fault::invalid(Problem::body(format!("/{member}"), rule))
+    W::named(&text).ok_or_else(|| refused(member, W::rule()))
 }

@@ -9,20 +9,19 @@ use crate::envelope::{Beside, One};
 use crate::job::Job;
 use crate::meter::{AssetMeter, MeterView, Metered};
 use crate::record::Look;
-use crate::register::{Entry, JOB_ID, READING_ID, Register, SOURCE, with_engine_meter};
+use crate::register::{Current, Entry, JOB_ID, READING_ID, Register, SOURCE, with_engine_meter};
 use crate::threshold::{Crossing, ThresholdView, settle};
-use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, required, text};
+use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, refused, required, rule, text};
 use axum::extract::State;
-use meterd_control::{Author, Document, Stored};
+use meterd_control::{Author, Document, Store, Stored};
 use meterd_engine::{Batch, OnConflict};
-use meterd_fault::{Fault, JsonType, Problem, Rule};
+use meterd_fault::{Fault, JsonType, Rule};
 use meterd_http::fields::{Fields, Form, decimal_rule};
 use meterd_http::json::Json;
 use meterd_http::{AnyJson, ExactNumber, ExactSum, Failure, Reply};
 use meterd_model::{Decimal, DecimalSum, Measurement, MeasurementId, OrganizationId, Timestamp};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -131,12 +130,12 @@ impl NewReading {
             && unit.to_lowercase() != meter.unit.to_lowercase()
         {
             let text = format!("must be the meter's unit ({})", meter.unit);
-            return Err(refused("unit", "unit", text));
+            return Err(refused("unit", rule("unit", text)));
         }
         let latest = now.saturating_add(AHEAD_MAX);
         if self.date.is_some_and(|date| date.time() > latest) {
-            let text = "must not be more than 5 minutes ahead".to_owned();
-            return Err(refused("reading_date", "future", text));
+            let rule = rule("future", "must not be more than 5 minutes ahead");
+            return Err(refused("reading_date", rule));
         }
         if let Some(job) = self.job_id {
             look.named::<Job>("job_id", job)?;
@@ -160,7 +159,6 @@ pub(crate) async fn submit_reading(
     let meter = meter.ok_or_else(|| metered.lacks_it())?;
     let (author, space) = (access.author(), access.space);
     new.check(&meter.document, &app.look(space), author.at)?;
-    metered.asset.document.check_in_use()?;
     let (meter, number) = (meter.id, meter.document.meter_id);
     // Before the turn, which companies share, and to the end: what is stored is not told to come again.
     let slot = access.query_slot(&app).await?;
@@ -179,6 +177,49 @@ pub(crate) async fn submit_reading(
     })
 }
 
+/// A reading with what is around it: all that is told of it.
+#[derive(Debug)]
+struct Taken {
+    reading_id: u64,
+    value: Decimal,
+    time: Timestamp,
+    source: String,
+    job_id: Option<u64>,
+    received: Timestamp,
+    /// What was read before it.
+    previous: Decimal,
+    /// What the meter is at with it.
+    current: Current,
+}
+
+impl Taken {
+    /// One that is stored already.
+    fn again(entry: &Entry, register: &Register<'_>, meter: &AssetMeter) -> Result<Self, Fault> {
+        let number = |name| entry.attribute(name)?.parse().ok();
+        let previous = register.before(entry)?.map(|previous| previous.value);
+        let Current { value, time } = entry.current();
+        let last = register.last()?.map(|last| last.current());
+        Ok(Self {
+            reading_id: number(READING_ID).unwrap_or_default(),
+            value,
+            time,
+            source: entry.attribute(SOURCE).unwrap_or_default().to_owned(),
+            job_id: number(JOB_ID),
+            received: entry.listed.received,
+            previous: previous.unwrap_or(meter.initial_reading.0),
+            current: last.unwrap_or(entry.current()),
+        })
+    }
+
+    fn attributes(&self) -> [(&'static str, Option<String>); 3] {
+        [
+            (READING_ID, Some(self.reading_id.to_string())),
+            (SOURCE, Some(self.source.clone())),
+            (JOB_ID, self.job_id.map(|id| id.to_string())),
+        ]
+    }
+}
+
 /// Whether the reading is new is told besides. The caller holds a place and the meter's turn.
 async fn submit(
     app: &App,
@@ -187,11 +228,12 @@ async fn submit(
     meter: Uuid,
     new: NewReading,
 ) -> Result<(ReadingView, Effects, bool), Fault> {
-    let (id, measurement) = app
+    let (taken, measurement) = app
         .blocking(move |app| {
-            let meter = app.control.store().get::<AssetMeter>(space, meter)?;
-            let meter = with_engine_meter(app, &author, meter)?;
-            let meter = settle(app, &author, meter)?;
+            let store = app.control.store();
+            let meter = store.get::<AssetMeter>(space, meter)?;
+            let meter = with_engine_meter(store, &author, meter)?;
+            let meter = settle(store, &app.engine, &author, meter)?;
             accept(app, &author, &meter, new)
         })
         .await?;
@@ -207,9 +249,10 @@ async fn submit(
         app.submit(batch, false).await?;
     }
     app.blocking(move |app| {
-        let meter = app.control.store().get::<AssetMeter>(space, meter)?;
-        let meter = settle(app, &author, meter)?;
-        let (view, effects) = show(app, &meter, &id)?;
+        let store = app.control.store();
+        let meter = store.get::<AssetMeter>(space, meter)?;
+        let meter = settle(store, &app.engine, &author, meter)?;
+        let (view, effects) = show(store, &meter, taken)?;
         Ok((view, effects, is_new))
     })
     .await
@@ -221,27 +264,28 @@ fn accept(
     author: &Author,
     stored: &Stored<AssetMeter>,
     new: NewReading,
-) -> Result<(MeasurementId, Option<Measurement>), Fault> {
+) -> Result<(Taken, Option<Measurement>), Fault> {
     let (space, meter) = (stored.organization, &stored.document);
-    let register = Register::of(app, stored)?;
+    let register = Register::new(&app.engine, stored)?;
     let (value, date) = (new.value, new.date.unwrap_or(Moment::of(author.at)));
     let id = reading_id(meter, date, value)?;
-    if register.find(&id)?.is_some() {
-        return Ok((id, None));
+    if let Some(entry) = register.find(&id)? {
+        return Ok((Taken::again(&entry, &register, meter)?, None));
     }
+    meter.asset(&app.look(space))?.document.check_in_use()?;
     let place = register.place(date.time())?;
     let before = place.before.unwrap_or(meter.initial_reading.0);
     if value < before {
         let text = format!("must be greater than or equal to the previous reading ({before})");
-        return Err(refused("reading_value", "less_than_previous", text));
+        return Err(refused("reading_value", rule("less_than_previous", text)));
     }
     if let Some(after) = place.after.filter(|after| value > *after) {
         let text = format!("must be less than or equal to the next reading ({after})");
-        return Err(refused("reading_value", "greater_than_next", text));
+        return Err(refused("reading_value", rule("greater_than_next", text)));
     }
     let crosses = |threshold: ExactNumber| before < threshold.0 && threshold.0 <= value;
-    let crosses = place.is_last && meter.threshold_value.is_some_and(crosses);
-    let number = app.control.store().write(author, |writes| {
+    let crosses = place.later.is_none() && meter.threshold_value.is_some_and(crosses);
+    let reading_id = app.control.store().write(author, |writes| {
         let reading_id = writes.next_number(space, READINGS)?;
         if let Some(notes) = new.notes {
             writes.create(space, ReadingNote { reading_id, notes })?;
@@ -256,13 +300,19 @@ fn accept(
         }
         Ok(reading_id)
     })?;
-    let attributes = [
-        (READING_ID, Some(number.to_string())),
-        (SOURCE, Some(API.to_owned())),
-        (JOB_ID, new.job_id.map(|id| id.to_string())),
-    ];
-    let measurement = register.measurement(id.clone(), date.time(), value, &attributes)?;
-    Ok((id, Some(measurement)))
+    let time = date.time();
+    let taken = Taken {
+        reading_id,
+        value,
+        time,
+        source: API.to_owned(),
+        job_id: new.job_id,
+        received: author.at,
+        previous: before,
+        current: place.later.unwrap_or(Current { value, time }),
+    };
+    let measurement = register.measurement(id, time, value, &taken.attributes())?;
+    Ok((taken, Some(measurement)))
 }
 
 /// What a reading is stored under: a repeat has the same.
@@ -278,51 +328,36 @@ pub(crate) fn reading_id(
 
 /// A reading that is stored, and what came of it.
 fn show(
-    app: &App,
-    stored: &Arc<Stored<AssetMeter>>,
-    id: &MeasurementId,
+    store: &Store,
+    stored: &Stored<AssetMeter>,
+    taken: Taken,
 ) -> Result<(ReadingView, Effects), Fault> {
     let (space, meter) = (stored.organization, &stored.document);
-    let register = Register::of(app, stored)?;
-    let entry = register.find(id)?;
-    let entry = entry.ok_or_else(|| Fault::internal("a reading is not where it was stored"))?;
-    let previous = register.before(&entry)?.map(|previous| previous.value);
-    let previous = previous.unwrap_or(meter.initial_reading.0);
-    let number = |name| {
-        entry
-            .attribute(name)
-            .and_then(|text| text.parse::<u64>().ok())
-    };
-    let reading_id = number(READING_ID).unwrap_or_default();
-    let store = app.control.store();
+    let reading_id = taken.reading_id;
     let note = store.find_by_key::<ReadingNote>(space, "reading_id", &reading_id.to_string())?;
+    let mut delta = DecimalSum::ZERO;
+    delta.add(taken.value);
+    delta.subtract(taken.previous);
     let view = ReadingView {
         reading_id,
         id: reading_id,
         meter_id: meter.meter_id,
         asset_id: meter.asset_id,
-        reading_value: ExactNumber(entry.value),
-        previous_value: ExactNumber(previous),
-        delta: ExactSum(difference(&entry, previous)),
+        reading_value: ExactNumber(taken.value),
+        previous_value: ExactNumber(taken.previous),
+        delta: ExactSum(delta),
         unit: meter.unit.clone(),
-        reading_date: Moment::of(entry.time()),
-        source: entry.attribute(SOURCE).unwrap_or_default().to_owned(),
-        job_id: number(JOB_ID),
+        reading_date: Moment::of(taken.time),
+        source: taken.source,
+        job_id: taken.job_id,
         notes: note.map(|note| note.document.notes.clone()),
-        created_at: Moment::of(entry.listed.received),
+        created_at: Moment::of(taken.received),
     };
     let effects = Effects {
-        meter: MeterView::of(app, stored)?,
+        meter: MeterView::of(meter, Some(taken.current)),
         threshold: ThresholdView::of(meter, reading_id),
     };
     Ok((view, effects))
-}
-
-fn difference(entry: &Entry, previous: Decimal) -> DecimalSum {
-    let mut difference = DecimalSum::ZERO;
-    difference.add(entry.value);
-    difference.subtract(previous);
-    difference
 }
 
 /// An id, as a number or in digits, or a name.
@@ -364,9 +399,8 @@ fn reading_value(fields: &mut Fields<'_>, name: &'static str) -> Option<Decimal>
             return Some(value);
         }
         Ok(_) => {
-            let text = "must be from 0 to below 1000000000000, with at most 4 decimals".into();
-            let code = "reading";
-            fields.refuse(name, Rule::Other { code, text });
+            let text = "must be from 0 to below 1000000000000, with at most 4 decimals";
+            fields.refuse(name, rule("reading", text));
         }
         Err(error) => fields.refuse(name, decimal_rule(error)),
     }
@@ -376,12 +410,4 @@ fn reading_value(fields: &mut Fields<'_>, name: &'static str) -> Option<Decimal>
 fn refuse_type<T>(fields: &mut Fields<'_>, name: &str, expected: JsonType) -> Option<T> {
     fields.refuse(name, Rule::Type { expected });
     None
-}
-
-fn refused(member: &str, code: &'static str, text: String) -> Fault {
-    let text = text.into();
-    Fault::invalid(Problem::body(
-        format!("/{member}"),
-        Rule::Other { code, text },
-    ))
 }

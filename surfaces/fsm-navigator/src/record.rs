@@ -5,17 +5,20 @@ use crate::app::App;
 use crate::envelope::{Many, One};
 use crate::page::{Filters, PageAsked, QUERY};
 use crate::settings::FsmNavigatorSettings;
-use crate::wire::Moment;
+use crate::wire::{Moment, refused};
 use axum::extract::{FromRequestParts, State};
-use axum::http::Uri;
 use axum::http::request::Parts;
-use meterd_control::{List, Order, Reference, Resource, Store, Stored, Writes, refers_by};
+use axum::http::{Method, Uri};
+use meterd_control::{
+    List, NewEvent, Order, Reference, Resource, ResourceRef, Store, Stored, Writes, refers_by,
+};
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::{AnyJson, Context, Failure, Params, Parsed, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A resource with an integer id, counted from 1 in each data set.
@@ -31,15 +34,10 @@ pub(crate) trait Record: Resource + PartialEq {
 
     fn set_number(&mut self, number: u64);
 
-    /// Whether a new one may get this number; one that it may not is passed over.
-    fn may_get(
-        &self,
-        number: u64,
-        writes: &Writes<'_>,
-        space: OrganizationId,
-    ) -> Result<bool, Fault> {
-        let (_, _, _) = (number, writes, space);
-        Ok(true)
+    /// Gives a new one the next number of its kind.
+    fn take_number(&mut self, writes: &mut Writes<'_>, space: OrganizationId) -> Result<(), Fault> {
+        self.set_number(writes.next_number(space, Self::KIND)?);
+        Ok(())
     }
 
     /// What happens in the same transaction as a change.
@@ -145,7 +143,7 @@ impl<R> At<'_, R> {
     }
 }
 
-/// Most records that another one is shown with.
+/// Most records that another one is shown with; how many there are is told beside them.
 pub(crate) const SHOWN_WITH_MAX: usize = 1_000;
 
 /// One data set, to look things up in.
@@ -155,7 +153,11 @@ pub(crate) struct Look<'a> {
     pub(crate) space: OrganizationId,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    pub(crate) fn of(store: &'a Store, space: OrganizationId) -> Self {
+        Self { store, space }
+    }
+
     pub(crate) fn find<R: Record>(&self, number: u64) -> Result<Option<Arc<Stored<R>>>, Fault> {
         self.store
             .find_by_key::<R>(self.space, R::ID, &number.to_string())
@@ -167,12 +169,7 @@ impl Look<'_> {
         member: &str,
         number: u64,
     ) -> Result<Arc<Stored<R>>, Fault> {
-        self.find::<R>(number)?.ok_or_else(|| {
-            let rule = Rule::UnknownReference {
-                resource: R::RESOURCE,
-            };
-            Fault::invalid(Problem::body(format!("/{member}"), rule))
-        })
+        self.find(number)?.ok_or_else(|| unknown::<R>(member))
     }
 
     /// All that carry these values under index keys, the oldest first.
@@ -205,6 +202,12 @@ impl Look<'_> {
     }
 }
 
+/// That a member names no `R`.
+pub(crate) fn unknown<R: Record>(member: &str) -> Fault {
+    let resource = R::RESOURCE;
+    refused(member, Rule::UnknownReference { resource })
+}
+
 /// The record that the path names; without it the request ends here.
 #[derive(Debug)]
 pub(crate) struct Found<R>(pub(crate) Arc<Stored<R>>);
@@ -215,11 +218,12 @@ impl<R: Record> FromRequestParts<App> for Found<R> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let context = Context::from_request_parts(parts, app).await?;
         let params = Params::from_request_parts(parts, app).await?;
-        let look = Look {
-            store: app.control.store(),
-            space: space(&context)?,
-        };
+        let look = app.look(space(&context)?);
         let text = params.get(R::PARAM);
+        let changes = matches!(parts.method, Method::PUT | Method::PATCH);
+        if changes && params.get("id").trim().is_empty() {
+            return Err(Fault::invalid(Problem::query("id", Rule::Required)).into());
+        }
         let number = parse_id(text);
         let found = look.find_some::<R>(number)?.filter(|stored| {
             R::BELOW.is_none_or(|index| {
@@ -246,10 +250,7 @@ fn parse_id(text: &str) -> Option<u64> {
 
 impl App {
     pub(crate) fn look(&self, space: OrganizationId) -> Look<'_> {
-        Look {
-            store: self.control.store(),
-            space,
-        }
+        Look::of(self.control.store(), space)
     }
 }
 
@@ -325,10 +326,7 @@ async fn create_one<R: Editable>(
         .blocking(move |app| {
             let stored = app.control.store().write(&author, |writes| {
                 let at = At {
-                    look: Look {
-                        store: writes.store(),
-                        space,
-                    },
+                    look: Look::of(writes.store(), space),
                     settings: &app.settings,
                     now: author.at,
                     params: &params,
@@ -405,10 +403,7 @@ async fn change_one<R: Editable>(
             let stored = app.control.store().write(&author, |writes| {
                 let current = writes.get::<R>(space, found.id)?;
                 let document = read(&At {
-                    look: Look {
-                        store: writes.store(),
-                        space,
-                    },
+                    look: Look::of(writes.store(), space),
                     settings: &app.settings,
                     now: author.at,
                     params: &params,
@@ -422,17 +417,13 @@ async fn change_one<R: Editable>(
     Ok(Reply::ok(One::of(&access.context, R::ONE, view)))
 }
 
-/// Stores a new record under the next number of its kind.
+/// Stores a new record under a number of its own.
 pub(crate) fn create_numbered<R: Record>(
     writes: &mut Writes<'_>,
     space: OrganizationId,
     mut document: R,
 ) -> Result<Arc<Stored<R>>, Fault> {
-    let mut number = writes.next_number(space, R::KIND)?;
-    while !document.may_get(number, writes, space)? {
-        number = writes.next_number(space, R::KIND)?;
-    }
-    document.set_number(number);
+    document.take_number(writes, space)?;
     let created = writes.create_checked(space, document)?;
     R::follow(writes, None, &created)?;
     Ok(created)
@@ -450,6 +441,26 @@ pub(crate) fn replace_changed<R: Record>(
     let after = writes.replace_checked(current.organization, current.id, None, document)?;
     R::follow(writes, Some(current), &after)?;
     Ok(after)
+}
+
+/// Tells of something that happened to a record besides its changes.
+pub(crate) fn append_event<R: Record>(
+    writes: &mut Writes<'_>,
+    stored: &Stored<R>,
+    what: &str,
+    data: Value,
+) -> Result<(), Fault> {
+    let resource = ResourceRef {
+        kind: R::KIND.to_owned(),
+        id: stored.id.to_string(),
+    };
+    writes.append(&NewEvent {
+        organization: stored.organization,
+        kind: format!("{}.{what}", R::EVENT),
+        resource: Some(resource),
+        data,
+    })?;
+    Ok(())
 }
 
 /// A change without an id: whoever may make it hears what is missing (3.1).

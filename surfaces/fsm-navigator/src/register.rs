@@ -1,10 +1,9 @@
 //! Readings as the engine keeps them: one engine meter of kind register for each name and unit, of which every asset is
 //! a subject. So the native API answers for a whole fleet at once.
 
-use crate::app::App;
 use crate::meter::AssetMeter;
 use crate::record::{Look, replace_changed};
-use meterd_control::{Author, Meter, Stored, Writes};
+use meterd_control::{Author, Meter, Store, Stored, Writes};
 use meterd_engine::{Cancel, Engine, Filter, ListCursor, ListOrder, Listed, Listing};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::query_fault;
@@ -46,13 +45,20 @@ pub(crate) struct Entry {
     pub(crate) listed: Listed,
 }
 
+/// What a meter is at, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Current {
+    pub(crate) value: Decimal,
+    pub(crate) time: Timestamp,
+}
+
 /// What a new reading stands between.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) before: Option<Decimal>,
     pub(crate) after: Option<Decimal>,
-    /// Whether nothing is later.
-    pub(crate) is_last: bool,
+    /// What the meter is at, where that is later.
+    pub(crate) later: Option<Current>,
 }
 
 impl Entry {
@@ -63,8 +69,12 @@ impl Entry {
         Some(Self { value, listed })
     }
 
-    pub(crate) fn time(&self) -> Timestamp {
-        self.listed.measurement.time
+    /// What the meter is at if nothing is later.
+    pub(crate) fn current(&self) -> Current {
+        Current {
+            value: self.value,
+            time: self.listed.measurement.time,
+        }
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
@@ -80,17 +90,13 @@ impl Entry {
 
     fn cursor(&self) -> ListCursor {
         ListCursor {
-            time: self.time(),
+            time: self.current().time,
             sequence: self.listed.sequence,
         }
     }
 }
 
 impl<'a> Register<'a> {
-    pub(crate) fn of(app: &'a App, meter: &Stored<AssetMeter>) -> Result<Self, Fault> {
-        Self::new(&app.engine, meter)
-    }
-
     pub(crate) fn new(engine: &'a Engine, meter: &Stored<AssetMeter>) -> Result<Self, Fault> {
         let subject = format!("asset-{}", meter.document.asset_id);
         Ok(Self {
@@ -169,13 +175,13 @@ impl<'a> Register<'a> {
     /// What a reading of this second would stand between. A reset ends what it must not exceed.
     pub(crate) fn place(&self, second: Timestamp) -> Result<Place, Fault> {
         let next_second = second.saturating_add(SECOND);
-        let last = self.last()?;
-        let is_last = last.as_ref().is_none_or(|last| last.time() < next_second);
-        if is_last {
+        let last = self.last()?.map(|last| last.current());
+        let later = last.filter(|last| last.time >= next_second);
+        if later.is_none() {
             return Ok(Place {
                 before: last.map(|last| last.value),
                 after: None,
-                is_last,
+                later,
             });
         }
         let before = self.first_of(Listing {
@@ -192,7 +198,7 @@ impl<'a> Register<'a> {
             after: after
                 .filter(|after| !after.is_reset())
                 .map(|after| after.value),
-            is_last,
+            later,
         })
     }
 
@@ -238,10 +244,7 @@ pub(crate) fn engine_meter(
     unit: &str,
 ) -> Result<Uuid, Fault> {
     let definition = definition(unit).map_err(Fault::internal)?;
-    let look = Look {
-        store: writes.store(),
-        space,
-    };
+    let look = Look::of(writes.store(), space);
     let taken = look.every::<AssetMeter>(&[("asset_id", &asset.to_string())])?;
     let taken: BTreeSet<Uuid> = taken.iter().map(|m| m.document.engine_meter).collect();
     let base = engine_name(name);
@@ -267,11 +270,11 @@ pub(crate) fn engine_meter(
 
 /// The meter with an engine meter that is there: one without measurements can be deleted through the native API.
 pub(crate) fn with_engine_meter(
-    app: &App,
+    store: &Store,
     author: &Author,
     stored: Arc<Stored<AssetMeter>>,
 ) -> Result<Arc<Stored<AssetMeter>>, Fault> {
-    let (space, store) = (stored.organization, app.control.store());
+    let space = stored.organization;
     if (store.find::<Meter>(space, stored.document.engine_meter)?).is_some() {
         return Ok(stored);
     }

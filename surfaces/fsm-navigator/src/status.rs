@@ -3,10 +3,9 @@
 use crate::access::Access;
 use crate::app::App;
 use crate::envelope::One;
-use crate::record::{Editable, Found, Look, replace_changed};
+use crate::record::{Editable, Found, append_event, replace_changed};
 use crate::wire::{TEXT_MAX, Word, text};
 use axum::extract::State;
-use meterd_control::{NewEvent, ResourceRef};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::fields::{Fields, Form};
 use meterd_http::{AnyJson, Failure, Reply};
@@ -101,23 +100,12 @@ pub(crate) async fn change_status<R: Stateful>(
                 document.enter(to, author.at);
                 let stored = replace_changed(writes, &current, document)?;
                 if let Some(reason) = reason {
-                    writes.append(&NewEvent {
-                        organization: space,
-                        kind: format!("{}.status_reason", R::EVENT),
-                        resource: Some(ResourceRef {
-                            kind: R::KIND.to_owned(),
-                            id: stored.id.to_string(),
-                        }),
-                        data: json!({"from": from.word(), "to": to.word(), "reason": reason}),
-                    })?;
+                    let data = json!({"from": from.word(), "to": to.word(), "reason": reason});
+                    append_event(writes, &stored, "status_reason", data)?;
                 }
                 Ok(stored)
             })?;
-            let look = Look {
-                store: app.control.store(),
-                space,
-            };
-            R::view_alone(&stored, &look)
+            R::view_alone(&stored, &app.look(space))
         })
         .await?;
     Ok(Reply::ok(One::of(&access.context, R::ONE, view)))

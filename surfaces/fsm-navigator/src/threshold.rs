@@ -1,22 +1,27 @@
 //! Thresholds of meters: what happens when a reading reaches one (5.4).
 //!
 //! That a reading will reach it is noted with the meter before the reading is stored, and settled after: so it is acted on
-//! once, also if the server stops in between. Whoever takes the meter's next reading then settles what was left.
+//! once, also if the server stops in between. What was left then is settled at the next start, or by whoever takes the
+//! meter's next reading.
 
-use crate::app::App;
 use crate::asset::Asset;
+use crate::company::data_sets;
 use crate::job::Job;
 use crate::meter::AssetMeter;
-use crate::record::{Look, create_numbered, replace_changed};
+use crate::record::{Look, append_event, create_numbered, replace_changed};
 use crate::register::Register;
 use crate::wire::{Word, words};
-use meterd_control::{Author, Document, NewEvent, ResourceRef, Stored, Writes};
+use meterd_control::{Author, Control, Store, Stored, Writes};
+use meterd_engine::Engine;
 use meterd_fault::Fault;
 use meterd_http::ExactNumber;
 use meterd_model::MeasurementId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
+
+/// The index key of meters whose crossing is to be settled.
+pub(crate) const UNSETTLED: (&str, &str) = ("unsettled", "yes");
 
 words! {
     /// What is done besides the alert.
@@ -30,7 +35,7 @@ pub(crate) struct Crossing {
     measurement: MeasurementId,
     value: ExactNumber,
     /// Whether it was acted on; until then the reading may not be stored.
-    is_settled: bool,
+    pub(crate) is_settled: bool,
     job_id: Option<u64>,
 }
 
@@ -67,9 +72,23 @@ impl ThresholdView {
     }
 }
 
+/// Settles whatever was left when the server stopped. To be called before anybody is served. What cannot be settled now
+/// keeps nothing else from it; the first fault is returned.
+pub fn settle_all(control: &Control, engine: &Engine, author: &Author) -> Result<(), Fault> {
+    let store = control.store();
+    let mut settled = Ok(());
+    for space in data_sets(store)? {
+        for meter in Look::of(store, space).every::<AssetMeter>(&[UNSETTLED])? {
+            settled = settled.and(settle(store, engine, author, meter).map(|_| ()));
+        }
+    }
+    settled
+}
+
 /// Acts on what was noted of the meter, if its reading is stored; else forgets it. The caller holds the meter's turn.
 pub(crate) fn settle(
-    app: &App,
+    store: &Store,
+    engine: &Engine,
     author: &Author,
     stored: Arc<Stored<AssetMeter>>,
 ) -> Result<Arc<Stored<AssetMeter>>, Fault> {
@@ -77,10 +96,9 @@ pub(crate) fn settle(
     let Some(crossing) = crossing.filter(|crossing| !crossing.is_settled) else {
         return Ok(stored);
     };
-    let is_stored = Register::of(app, &stored)?
-        .find(&crossing.measurement)?
-        .is_some();
-    app.control.store().write(author, |writes| {
+    let register = Register::new(engine, &stored)?;
+    let is_stored = register.find(&crossing.measurement)?.is_some();
+    store.write(author, |writes| {
         let current = writes.get::<AssetMeter>(stored.organization, stored.id)?;
         let mut meter = current.document.clone();
         meter.crossing = if is_stored {
@@ -99,12 +117,8 @@ fn act(
     crossing: &Crossing,
 ) -> Result<Crossing, Fault> {
     let (space, meter) = (stored.organization, &stored.document);
-    let look = Look {
-        store: writes.store(),
-        space,
-    };
-    let asset = look.find::<Asset>(meter.asset_id)?;
-    let asset = asset.ok_or_else(|| Fault::internal("a meter has lost its asset"))?;
+    let look = Look::of(writes.store(), space);
+    let asset = meter.asset(&look)?;
     let job = match meter.threshold_action {
         ThresholdAction::Alert => None,
         ThresholdAction::CreateJob => {
@@ -115,22 +129,15 @@ fn act(
     };
     let job = job.map(|job| create_numbered(writes, space, job));
     let job_id = job.transpose()?.map(|job| job.document.job_id);
-    writes.append(&NewEvent {
-        organization: space,
-        kind: format!("{}.threshold", AssetMeter::EVENT),
-        resource: Some(ResourceRef {
-            kind: AssetMeter::KIND.to_owned(),
-            id: stored.id.to_string(),
-        }),
-        data: json!({
-            "asset_id": meter.asset_id,
-            "meter_id": meter.meter_id,
-            "reading_id": crossing.reading_id,
-            "reading_value": crossing.value.0.to_string(),
-            "threshold_value": meter.threshold_value.map(|threshold| threshold.0.to_string()),
-            "job_id": job_id,
-        }),
-    })?;
+    let data = json!({
+        "asset_id": meter.asset_id,
+        "meter_id": meter.meter_id,
+        "reading_id": crossing.reading_id,
+        "reading_value": crossing.value.0.to_string(),
+        "threshold_value": meter.threshold_value.map(|threshold| threshold.0.to_string()),
+        "job_id": job_id,
+    });
+    append_event(writes, stored, "threshold", data)?;
     Ok(Crossing {
         is_settled: true,
         job_id,

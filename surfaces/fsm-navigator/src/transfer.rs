@@ -7,10 +7,10 @@ use crate::envelope::One;
 use crate::location::Location;
 use crate::record::{Found, Nothing, Record, View, create_numbered, names, replace_changed};
 use crate::technician::Technician;
-use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, text};
+use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, refused, rule, text};
 use axum::extract::State;
 use meterd_control::{Document, Reference, Resource};
-use meterd_fault::{Fault, Problem, Rule};
+use meterd_fault::{Fault, Rule};
 use meterd_http::fields::{Fields, Form};
 use meterd_http::{AnyJson, Failure, Reply};
 use serde::{Deserialize, Serialize};
@@ -107,10 +107,8 @@ impl Transfer {
         ];
         for (member, to, from) in holders {
             if to.is_some() && to == from {
-                let text = "must not be where the asset is already".into();
-                let code = "same_holder";
-                let rule = Rule::Other { code, text };
-                return Err(Fault::invalid(Problem::body(format!("/{member}"), rule)));
+                let rule = rule("same_holder", "must not be where the asset is already");
+                return Err(refused(member, rule));
             }
         }
         self.asset_id = asset.asset_id;

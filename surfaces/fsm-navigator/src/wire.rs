@@ -1,10 +1,11 @@
 //! Types that the bodies of many operations share, and reading a body that makes something or changes it.
 
-use meterd_fault::Rule;
+use meterd_fault::{Fault, Problem, Rule};
 use meterd_http::ExactNumber;
 use meterd_http::fields::{DecimalRange, Fields};
 use meterd_model::{Decimal, TimeError, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
 /// Longest title or name, in characters (3.6).
 pub(crate) const NAME_MAX: usize = 255;
@@ -61,11 +62,16 @@ pub(crate) trait Word: Copy + PartialEq + 'static {
         let text = fields.string(name)?;
         let found = Self::named(&text);
         if found.is_none() {
-            let words = Self::WORDS.iter().map(|(word, _)| (*word).into());
-            let allowed = words.collect();
-            fields.refuse(name, Rule::OneOf { allowed });
+            fields.refuse(name, Self::rule());
         }
         found
+    }
+
+    /// What a text breaks that is none of them.
+    fn rule() -> Rule {
+        let words = Self::WORDS.iter().map(|(word, _)| (*word).into());
+        let allowed = words.collect();
+        Rule::OneOf { allowed }
     }
 }
 
@@ -88,6 +94,17 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// A rule that only this surface has: the second half of its sentence.
+pub(crate) fn rule(code: &'static str, text: impl Into<Cow<'static, str>>) -> Rule {
+    let text = text.into();
+    Rule::Other { code, text }
+}
+
+/// That a member breaks a rule which nobody could tell when it was read.
+pub(crate) fn refused(member: &str, rule: Rule) -> Fault {
+    Fault::invalid(Problem::body(format!("/{member}"), rule))
+}
 
 /// A member that must be there, by itself or from before: what the body leaves out stays as it was, if it was.
 pub(crate) fn required<T: Clone>(

@@ -1,6 +1,6 @@
 //! Keys: what is refused before a request is looked at, and in which order (2).
 
-use crate::server::{Server, refusal, refused};
+use crate::server::{NO_API, Server, refusal, refused};
 use crate::world::{World, id, ids, location};
 use meterd_control::{Applied, CredentialChange};
 use meterd_surface_fsm_navigator::{KEYS, apply_plan};
@@ -102,8 +102,7 @@ fn the_api_belongs_to_one_plan() {
     assert_eq!(set("Professional"), Applied::Created);
     for key in [&server.key, &server.test_key] {
         let answer = server.ask_as(key, "GET", "/nonsense", None);
-        let (status, code, _) = refused(&answer);
-        assert_eq!((status, code.as_str()), (403, "forbidden"));
+        assert_eq!(refused(&answer), refusal(403, "forbidden", NO_API));
         assert_eq!(answer.header("x-ratelimit-limit"), None);
     }
     let answer = server.ask_as(&server.rival_key, "GET", "/jobs", None);
@@ -168,11 +167,31 @@ fn what_is_wrong_first_is_told() {
     }
     let body = Value::String("no object".into());
     assert_eq!(server.refused("PUT", "/jobs?id=999", &body), gone);
+    // Without a value it names nothing.
+    assert_eq!(told("GET", "/jobs?id=", None), gone);
+    let nobody = refusal(404, "not_found", "Customer not found.");
+    let below = "/customers?locations=1";
+    assert_eq!(server.refused("GET", below, &Value::Null), nobody);
+    assert_eq!(server.refused("POST", below, &location()), nobody);
     let missing = refusal(400, "missing_required_field", "Missing required field: id.");
     for method in ["PUT", "PATCH"] {
         assert_eq!(server.refused(method, "/jobs", &json!({})), missing);
     }
-    assert_eq!(server.refused("PUT", "/customers", &json!({})), missing);
+    for path in [
+        "/customers",
+        "/customers?id=",
+        "/customers?locations=1",
+        "/customers?locations=1&location_id=6",
+        "/customers?id=&locations=1&location_id=6",
+        "/jobs?id=",
+        "/assets?id=%20",
+        "/inventory?id=",
+    ] {
+        assert_eq!(server.refused("PUT", path, &json!({})), missing, "{path}");
+    }
+    for path in ["/jobs?id=", "/assets?id=", "/inventory?id="] {
+        assert_eq!(server.refused("PATCH", path, &json!({})), missing, "{path}");
+    }
 }
 
 #[test]

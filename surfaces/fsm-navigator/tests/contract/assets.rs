@@ -123,6 +123,24 @@ fn the_usual_tag_is_passed_over_if_it_is_taken() {
     assert_eq!(id(&asset), 3);
 }
 
+/// Nor do many of them keep the one write waiting that meets them.
+#[test]
+fn tags_that_were_given_ahead_are_passed_over_in_steps() {
+    let world = World::start();
+    let server = &world.server;
+    for number in 121..=240 {
+        let tag = format!("AST-{number:06}");
+        server.post("/assets", &json!({"asset_name": "A", "asset_tag": tag}));
+    }
+    let first = world.asset();
+    assert_eq!(id(&first), 220);
+    let tag = first["asset_tag"].as_str().unwrap();
+    let second = tag.strip_prefix("AST-000220-").unwrap();
+    assert!(second.parse::<i64>().unwrap() > 0, "{tag}");
+    let next = world.asset();
+    assert_eq!((id(&next), &next["asset_tag"]), (241, &json!("AST-000241")));
+}
+
 #[test]
 fn a_put_changes_what_it_names() {
     let world = World::start();

@@ -7,7 +7,9 @@ use meterd_engine::testing::SimulatedDisk;
 use meterd_engine::{Batch, OnConflict};
 use meterd_http::queries_max;
 use meterd_model::{Measurement, MeasurementId, MeterId, Subject, Timestamp};
-use meterd_surface_fsm_navigator::{Amount, NewMeter, NewReset, apply_meter, apply_reset};
+use meterd_surface_fsm_navigator::{
+    Amount, NewMeter, NewReset, apply_meter, apply_reset, settle_all,
+};
 use meterd_testkit::system;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -183,6 +185,9 @@ fn readings_are_checked_member_by_member() {
         refused(&world.read(1, meter, "999999999999.9999", "2026-02-01")),
         invalid("Invalid value for id: must not be that of an asset that is Decommissioned.")
     );
+    // Who tries again hears of what was stored before that.
+    let again = world.read(1, meter, "999999999999.9999", "2026-01-01");
+    assert_eq!(again.expect(200)["data"]["reading_id"], 1);
 }
 
 #[test]
@@ -474,6 +479,43 @@ fn what_a_reading_asks_for_is_done_in_the_end() {
     let repeat = world.read(1, meter, "15", "2026-01-04").expect(200);
     assert_eq!(repeat["data"], next["data"]);
     assert_eq!((jobs(), alerts(server)), (json!(1), 1));
+}
+
+/// Also if nobody comes: at the next start, once.
+#[test]
+fn what_a_reading_asks_for_is_done_at_the_next_start() {
+    let disk = SimulatedDisk::new();
+    let start = |directory| {
+        let mut options = Options::default();
+        options.general.disk = Some(disk.clone());
+        options.general.directory = directory;
+        Server::start_with(options)
+    };
+    let world = World::over(start(None));
+    let threshold = |new: &mut NewMeter| {
+        new.threshold_value = Some(amount("10"));
+        new.threshold_action = Some("create_job".to_owned());
+    };
+    let meters = [1, 2].map(|asset| {
+        let meter = world.meter(&world.asset(), threshold);
+        // Noted, and then the server stops.
+        disk.set_space(Some(0));
+        assert_eq!(world.read(asset, meter, "11", "2026-01-03").status, 500);
+        disk.set_space(None);
+        meter
+    });
+    // The first was stored before it stopped.
+    let at = "2026-01-03T00:00:00Z";
+    store_by_hand(&world.server, "asset-1", meters[0], "11", at);
+    assert_eq!(alerts(&world.server), 0);
+    let server = start(Some(world.server.stop()));
+    for _ in 0..2 {
+        settle_all(&server.control, &server.engine, &system()).unwrap();
+        let jobs = server.get("/jobs");
+        assert_eq!(jobs["pagination"]["total"], 1);
+        assert_eq!(jobs["data"][0]["assets"][0]["id"], 1);
+        assert_eq!(alerts(&server), 1);
+    }
 }
 
 /// What a reading of an asset is in the engine, without its attributes.
