@@ -6,7 +6,7 @@ use crate::envelope::One;
 use crate::location::Location;
 use crate::page::{Filters, QUERY, Search};
 use crate::record::{At, Editable, Found, Listed, Look, Record, SHOWN_WITH_MAX, Shown, View};
-use crate::wire::{NAME_MAX, boolean, optional, required, text};
+use crate::wire::{NAME_MAX, boolean, optional, required, rule, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored};
@@ -37,10 +37,13 @@ pub(crate) struct Customer {
 }
 
 /// The customer's locations, where they are asked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct WithLocations {
+    /// The first of them, the primary one before all; all are listed below the customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     locations: Option<Vec<<Location as Shown>::View>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locations_total: Option<usize>,
 }
 
 impl Document for Customer {
@@ -75,7 +78,7 @@ impl Shown for Customer {
     const ONE: &'static str = "customer";
 
     fn view(stored: &Stored<Self>, _: &Look<'_>) -> Result<Self::View, Fault> {
-        let without = WithLocations { locations: None };
+        let without = WithLocations::default();
         Ok(View::of(stored, stored.document.clone(), without))
     }
 }
@@ -167,22 +170,32 @@ pub(crate) async fn retrieve_customer(
     let included = read_query(uri.query().unwrap_or(""), QUERY, |fields| {
         Some(fields.string("include").unwrap_or_default())
     })?;
-    let look = app.look(access.space);
     let includes_locations = included.split(',').any(|word| word.trim() == "locations");
-    let locations = if includes_locations {
-        Some(locations_of(&look, found.document.customer_id)?)
-    } else {
-        None
-    };
-    let view = View::of(&found, found.document.clone(), WithLocations { locations });
+    let mut locations = WithLocations::default();
+    if includes_locations {
+        let (space, customer) = (access.space, found.document.customer_id);
+        let slot = access.query_slot(&app).await?;
+        locations = app
+            .blocking(move |app| {
+                let _slot = slot;
+                WithLocations::of(customer, &app.look(space))
+            })
+            .await?;
+    }
+    let view = View::of(&found, found.document.clone(), locations);
     Ok(Reply::ok(One::of(&access.context, Customer::ONE, view)))
 }
 
-/// The first is the primary one.
-fn locations_of(look: &Look<'_>, customer: u64) -> Result<Vec<<Location as Shown>::View>, Fault> {
-    let all = look.every::<Location>(&[("customer_id", &customer.to_string())])?;
-    let first = all.iter().take(SHOWN_WITH_MAX);
-    first.map(|stored| Location::view(stored, look)).collect()
+impl WithLocations {
+    fn of(customer: u64, look: &Look<'_>) -> Result<Self, Fault> {
+        let all = look.every::<Location>(&[("customer_id", &customer.to_string())])?;
+        let first = all.iter().take(SHOWN_WITH_MAX);
+        let first = first.map(|stored| Location::view(stored, look));
+        Ok(Self {
+            locations: Some(first.collect::<Result<_, _>>()?),
+            locations_total: Some(all.len()),
+        })
+    }
 }
 
 /// The customers that have a location.
@@ -208,9 +221,8 @@ pub(crate) fn email(
         .iter()
         .any(|block| block.eq_ignore_ascii_case(domain))
     {
-        let text = "must not be of a domain for throw-away addresses".into();
-        let code = "mail_domain";
-        fields.refuse(name, Rule::Other { code, text });
+        let text = "must not be of a domain for throw-away addresses";
+        fields.refuse(name, rule("mail_domain", text));
         return None;
     }
     Some(email)
@@ -221,9 +233,8 @@ fn phone(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
     let given = text(CONTACT_MAX)(fields, name)?;
     let number = e164(&given);
     if number.is_none() {
-        let text = "must be a phone number such as +12125550100".into();
-        let code = "phone";
-        fields.refuse(name, Rule::Other { code, text });
+        let text = "must be a phone number such as +12125550100";
+        fields.refuse(name, rule("phone", text));
     }
     number
 }

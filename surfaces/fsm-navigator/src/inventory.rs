@@ -7,7 +7,7 @@ use crate::page::{Filters, Search};
 use crate::record::{
     At, Editable, Listed, Look, Nothing, Record, Replaceable, Shown, View, list_with,
 };
-use crate::wire::{NAME_MAX, TEXT_MAX, amount, boolean, optional, required, text};
+use crate::wire::{NAME_MAX, TEXT_MAX, amount, boolean, id, optional, required, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored};
@@ -51,6 +51,11 @@ pub(crate) struct ItemView {
 }
 
 impl Item {
+    /// How many there are in one place.
+    pub(crate) fn at(&self, location: u64) -> i64 {
+        self.stock.get(&location).copied().unwrap_or_default()
+    }
+
     fn total(&self) -> i64 {
         self.stock
             .values()
@@ -114,6 +119,9 @@ impl Listed for Item {
         filters.when(Search::read(fields), |search, stored| {
             let item: &Self = &stored.document;
             search.is_in(&item.name) || search.is_in(&item.part_number)
+        });
+        filters.when(id(fields, "location_id"), |location, stored| {
+            stored.document.at(*location) > 0
         });
         filters.when(fields.string("category"), |wanted, stored| {
             let category = stored.document.category.as_ref();

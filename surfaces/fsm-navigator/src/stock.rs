@@ -9,11 +9,11 @@ use crate::record::{
     Found, Listed, Look, Nothing, Record, SHOWN_WITH_MAX, Shown, View, create_numbered, list_with,
     replace_changed,
 };
-use crate::wire::{NAME_MAX, id, required, text};
+use crate::wire::{NAME_MAX, id, refused, required, rule, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored, Writes};
-use meterd_fault::{Fault, Problem, Rule};
+use meterd_fault::Fault;
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::{AnyJson, Failure, Reply};
@@ -60,10 +60,13 @@ pub(crate) struct Level {
 }
 
 /// What is in one place, which only a single one is shown with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Contents {
+    /// The first of them; all are listed as items of the place.
     #[serde(skip_serializing_if = "Option::is_none")]
     items: Option<Vec<Content>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    items_total: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,27 +119,28 @@ impl Shown for StockLocation {
     const ONE: &'static str = "location";
 
     fn view(stored: &Stored<Self>, _: &Look<'_>) -> Result<Self::View, Fault> {
-        let contents = Contents { items: None };
-        Ok(View::of(stored, stored.document.clone(), contents))
+        let nothing = Contents::default();
+        Ok(View::of(stored, stored.document.clone(), nothing))
     }
 }
 
 impl Contents {
     /// Looks through all items for those that the place has some of.
     fn of(location: &StockLocation, look: &Look<'_>) -> Result<Self, Fault> {
-        let all = look.every::<Item>(&[])?;
-        let items = all.iter().filter_map(|item| {
+        let mut all = look.every::<Item>(&[])?;
+        all.retain(|item| item.document.at(location.location_id) > 0);
+        let first = all.iter().take(SHOWN_WITH_MAX).map(|item| {
             let item = &item.document;
-            let quantity = item.stock.get(&location.location_id);
-            Some(Content {
+            Content {
                 id: item.number,
                 part_number: item.part_number.clone(),
                 name: item.name.clone(),
-                quantity: *quantity.filter(|quantity| **quantity > 0)?,
-            })
+                quantity: item.at(location.location_id),
+            }
         });
         Ok(Self {
-            items: Some(items.take(SHOWN_WITH_MAX).collect()),
+            items: Some(first.collect()),
+            items_total: Some(all.len()),
         })
     }
 }
@@ -258,9 +262,7 @@ pub(crate) async fn adjust_stock(
         let quantity = required(fields, "quantity", None, |fields, name| {
             let quantity = fields.integer(name, -QUANTITY_MAX, QUANTITY_MAX)?;
             if quantity == 0 {
-                let text = "must not be 0".into();
-                let code = "zero";
-                fields.refuse(name, Rule::Other { code, text });
+                fields.refuse(name, rule("zero", "must not be 0"));
                 return None;
             }
             Some(quantity)
@@ -307,9 +309,8 @@ pub(crate) async fn transfer_stock(
         });
         let reason = text(NAME_MAX)(fields, "reason");
         if from.is_some() && from == to {
-            let text = "must be another place than from_location_id".into();
-            let code = "distinct";
-            fields.refuse("to_location_id", Rule::Other { code, text });
+            let rule = rule("distinct", "must be another place than from_location_id");
+            fields.refuse("to_location_id", rule);
         }
         Some((item?, from?, to?, quantity?, reason))
     })?;
@@ -367,10 +368,8 @@ fn apply(
         let level = item.stock.entry(change.location).or_default();
         let after = level.saturating_add(change.quantity);
         if !(0..=QUANTITY_MAX).contains(&after) {
-            let text = format!("must leave from 0 to {QUANTITY_MAX}; there are {level}").into();
-            let code = "stock";
-            let rule = Rule::Other { code, text };
-            return Err(Fault::invalid(Problem::body("/quantity", rule)));
+            let text = format!("must leave from 0 to {QUANTITY_MAX}; there are {level}");
+            return Err(refused("quantity", rule("stock", text)));
         }
         *level = after;
         let transaction = Transaction {

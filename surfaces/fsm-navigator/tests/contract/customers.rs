@@ -231,6 +231,27 @@ fn locations_are_made_in_both_styles() {
     let embedded = with["customer"]["locations"].as_array().unwrap();
     let embedded: Vec<_> = embedded.iter().map(id).collect();
     assert_eq!(embedded, [world.location, 2, id(&other)]);
+    assert_eq!(with["customer"]["locations_total"], 3);
+}
+
+/// Of more than a thousand locations the first are shown with their customer, which tells how many there are.
+#[test]
+fn locations_that_are_not_shown_are_counted() {
+    let world = World::start();
+    let path = format!("/customers/{}/locations", world.customer);
+    for _ in 1..1_001 {
+        world.server.post(&path, &location());
+    }
+    let with = format!("/customers/{}?include=locations", world.customer);
+    let with = world.server.get(&with);
+    let shown = with["customer"]["locations"].as_array().unwrap();
+    assert_eq!(
+        (shown.len(), id(&shown[0]), id(&shown[999])),
+        (1_000, 1, 1_000)
+    );
+    assert_eq!(with["customer"]["locations_total"], 1_001);
+    let last = world.server.get(&format!("{path}?per_page=1"));
+    assert_eq!(ids(&last), [1_001]);
 }
 
 #[test]

@@ -104,6 +104,14 @@ fn one_method_replaces_and_the_other_changes() {
             "Missing required field: part_number."
         )
     );
+    assert_eq!(
+        server.refused("PUT", &path, &json!({})),
+        refusal(
+            400,
+            "missing_required_field",
+            "Missing required fields: part_number, name."
+        )
+    );
     assert_eq!(server.get(&path)["item"], replaced);
     assert_eq!(ids(&server.get("/inventory?search=fine")), [1]);
     assert_eq!(ids(&server.get("/inventory?category=air")), [0_u64; 0]);
@@ -167,11 +175,15 @@ fn stock_is_adjusted_and_transferred() {
         place["location"]["items"],
         json!([{"id": item, "part_number": "F-1", "name": "Filter", "quantity": 4}])
     );
+    assert_eq!(place["location"]["items_total"], 1);
     assert_eq!(ids(&server.get("/inventory?sub=locations")), [2, 1]);
+    assert_eq!(ids(&server.get("/inventory?location_id=2")), [item]);
     // What is all gone is not there.
     adjust(&server, item, 2, -4);
     let place = server.get("/inventory?sub=locations&location_id=2");
     assert_eq!(place["location"]["items"], json!([]));
+    assert_eq!(place["location"]["items_total"], 0);
+    assert_eq!(ids(&server.get("/inventory?location_id=2")), [0_u64; 0]);
 }
 
 #[test]
