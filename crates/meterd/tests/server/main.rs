@@ -12,6 +12,7 @@ mod apply;
 mod crash;
 mod demo;
 mod errors;
+mod fsm_navigator;
 mod import;
 mod keep;
 mod key;
