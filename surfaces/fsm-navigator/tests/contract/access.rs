@@ -1,6 +1,6 @@
 //! Keys: what is refused before a request is looked at, and in which order (2).
 
-use crate::server::{NO_API, Server, refusal, refused};
+use crate::server::{NO_API, Server, missing, no_scope, refusal, refused};
 use crate::world::{World, id, ids, location};
 use meterd_control::{Applied, CredentialChange};
 use meterd_surface_fsm_navigator::{KEYS, apply_plan};
@@ -9,11 +9,6 @@ use meterd_testkit::system;
 use serde_json::{Value, json};
 
 const UNAUTHORIZED: &str = "API key is missing or invalid.";
-
-fn no_scope(code: &str, scope: &str) -> (u16, String, String) {
-    let message = format!("This API key does not include the required scope: {scope}.");
-    refusal(403, code, &message)
-}
 
 #[test]
 fn a_key_that_is_no_key_is_told_nothing_more() {
@@ -173,7 +168,7 @@ fn what_is_wrong_first_is_told() {
     let below = "/customers?locations=1";
     assert_eq!(server.refused("GET", below, &Value::Null), nobody);
     assert_eq!(server.refused("POST", below, &location()), nobody);
-    let missing = refusal(400, "missing_required_field", "Missing required field: id.");
+    let missing = missing("Missing required field: id.");
     for method in ["PUT", "PATCH"] {
         assert_eq!(server.refused(method, "/jobs", &json!({})), missing);
     }

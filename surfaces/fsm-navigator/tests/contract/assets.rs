@@ -1,14 +1,10 @@
 //! Assets (4.3).
 
-use crate::server::{refusal, refused};
+use crate::server::{invalid, missing, refusal, refused};
 use crate::world::{World, id, ids, technician};
 use meterd_surface_fsm_navigator::apply_asset_type;
 use meterd_testkit::system;
 use serde_json::{Value, json};
-
-fn invalid(message: &str) -> (u16, String, String) {
-    refusal(400, "validation_failed", message)
-}
 
 #[test]
 fn an_asset_needs_a_name() {
@@ -72,11 +68,7 @@ fn assets_are_checked_member_by_member() {
     };
     assert_eq!(
         server.refused("POST", "/assets", &json!({"asset_name": " ", "status": 5})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: asset_name."
-        )
+        missing("Missing required field: asset_name.")
     );
     let status = "must be one of Active, Idle, In Maintenance, Pending Install, In Transit, Lost, Non-Compliant, \
                   Decommissioned, Retired";
@@ -177,16 +169,12 @@ fn a_put_changes_what_it_names() {
     for method in ["PUT", "PATCH"] {
         assert_eq!(
             server.refused(method, "/assets", &json!({})),
-            refusal(400, "missing_required_field", "Missing required field: id.")
+            missing("Missing required field: id.")
         );
     }
     assert_eq!(
         server.refused("PATCH", &path, &json!({"reason": "none"})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: status."
-        )
+        missing("Missing required field: status.")
     );
 }
 

@@ -1,7 +1,7 @@
 //! The black-box checklist of the reference (10), row by row. Rows of one theme that others hold in more detail are
 //! short here.
 
-use crate::server::{Options, Server, refusal, refused};
+use crate::server::{Options, Server, Told, invalid, missing, no_scope, refusal, refused};
 use crate::world::{World, id, ids, location};
 use meterd_control::CredentialChange;
 use meterd_testkit::client::{Answer, get, post, request};
@@ -11,24 +11,12 @@ use std::collections::BTreeSet;
 
 const JOBS: &str = "/fsm-navigator/api/v1/jobs";
 
-/// What a refusal says, see [`refused`].
-type Told = (u16, String, String);
-
 fn unauthorized() -> Told {
     refusal(401, "unauthorized", "API key is missing or invalid.")
 }
 
-fn no_scope(code: &str, scope: &str) -> Told {
-    let message = format!("This API key does not include the required scope: {scope}.");
-    refusal(403, code, &message)
-}
-
 fn not_found(what: &str) -> Told {
     refusal(404, "not_found", &format!("{what} not found."))
-}
-
-fn invalid(message: &str) -> Told {
-    refusal(400, "validation_failed", message)
 }
 
 fn duplicate() -> Told {
@@ -316,10 +304,9 @@ fn rows_27_to_30_customers_by_both_names() {
 fn rows_31_to_33_bodies_that_are_wrong() {
     let server = Server::start();
     let ask = |body: Value| server.ask("POST", "/customers", Some(&body));
-    let missing = "Missing required field: customer_name.";
     assert_eq!(
         refused(&ask(json!({}))),
-        refusal(400, "missing_required_field", missing)
+        missing("Missing required field: customer_name.")
     );
     assert_eq!(
         refused(&ask(json!({"customer_name": 5}))),

@@ -1,6 +1,6 @@
 //! Rows of the black-box checklist that are about assets and their readings, each under its number (10).
 
-use crate::server::{refusal, refused};
+use crate::server::{invalid, missing, refusal, refused};
 use crate::world::{World, id};
 use meterd_surface_fsm_navigator::Amount;
 use serde_json::{Value, json};
@@ -87,9 +87,7 @@ fn row_53_a_lower_reading_changes_nothing() {
     world.read(asset, meter, "1250", "2026-01-01").expect(201);
     assert_eq!(
         refused(&world.read(asset, meter, "1249.9", "2026-01-02")),
-        refusal(
-            400,
-            "validation_failed",
+        invalid(
             "Invalid value for reading_value: must be greater than or equal to the previous reading (1250)."
         )
     );
@@ -125,11 +123,7 @@ fn row_56_a_reading_has_a_value() {
         world
             .server
             .refused("POST", &path, &json!({"meter_id": meter})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: reading_value."
-        )
+        missing("Missing required field: reading_value.")
     );
 }
 
@@ -155,10 +149,7 @@ fn row_57_a_back_dated_reading_fits_in() {
     ] {
         let answer = world.read(asset, meter, value, &format!("2026-01-0{day}"));
         let message = format!("Invalid value for reading_value: must be {rule}.");
-        assert_eq!(
-            refused(&answer),
-            refusal(400, "validation_failed", &message)
-        );
+        assert_eq!(refused(&answer), invalid(&message));
     }
     assert_eq!(world.current(asset), 30);
 }

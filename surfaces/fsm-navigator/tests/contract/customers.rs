@@ -1,17 +1,9 @@
 //! Customers and their locations (4.2), and what all resources have in common.
 
-use crate::server::{Options, Server, refusal, refused};
+use crate::server::{Options, Server, invalid, missing, refusal, refused};
 use crate::world::{World, id, ids, location};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-
-fn invalid(message: &str) -> (u16, String, String) {
-    refusal(400, "validation_failed", message)
-}
-
-fn missing(message: &str) -> (u16, String, String) {
-    refusal(400, "missing_required_field", message)
-}
 
 /// A member without what differs from run to run.
 fn timeless(mut thing: Value) -> Value {

@@ -1,14 +1,10 @@
 //! Inventory: items, and their stock in several places (4.4).
 
-use crate::server::{Server, refusal};
+use crate::server::{Server, invalid, missing};
 use crate::world::{id, ids};
 use meterd_surface_fsm_navigator::apply_stock_location;
 use meterd_testkit::system;
 use serde_json::{Value, json};
-
-fn invalid(message: &str) -> (u16, String, String) {
-    refusal(400, "validation_failed", message)
-}
 
 /// A server with the places `Warehouse` (1) and `Van 7` (2).
 fn start() -> Server {
@@ -73,11 +69,7 @@ fn an_item_keeps_its_digits() {
     );
     assert_eq!(
         server.refused("POST", "/inventory", &json!({"unit_cost": -1})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required fields: part_number, name."
-        )
+        missing("Missing required fields: part_number, name.")
     );
 }
 
@@ -98,19 +90,11 @@ fn one_method_replaces_and_the_other_changes() {
     assert_eq!(replaced["total_quantity"], 5);
     assert_eq!(
         server.refused("PUT", &path, &json!({"name": "A"})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: part_number."
-        )
+        missing("Missing required field: part_number.")
     );
     assert_eq!(
         server.refused("PUT", &path, &json!({})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required fields: part_number, name."
-        )
+        missing("Missing required fields: part_number, name.")
     );
     assert_eq!(server.get(&path)["item"], replaced);
     assert_eq!(ids(&server.get("/inventory?search=fine")), [1]);
@@ -195,11 +179,7 @@ fn nothing_is_taken_that_is_not_there() {
     let told = |body: Value| server.refused("POST", &path, &body);
     assert_eq!(
         told(json!({})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required fields: location_id, quantity, reason."
-        )
+        missing("Missing required fields: location_id, quantity, reason.")
     );
     let below = "Invalid value for quantity: must leave from 0 to 1000000000000; there are 2.";
     assert_eq!(
@@ -234,11 +214,7 @@ fn nothing_is_taken_that_is_not_there() {
     );
     assert_eq!(
         transfer(json!({"to_location_id": null})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: to_location_id."
-        )
+        missing("Missing required field: to_location_id.")
     );
     assert_eq!(
         server.get(&format!("/inventory/{item}"))["item"]["total_quantity"],

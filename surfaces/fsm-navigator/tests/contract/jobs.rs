@@ -1,15 +1,11 @@
 //! Jobs (4.1).
 
-use crate::server::{Server, refusal, refused};
+use crate::server::{Server, invalid, missing, refusal, refused};
 use crate::world::{World, id, ids, location, technician};
 use meterd_control::Applied;
 use meterd_surface_fsm_navigator::{NewTechnician, apply_technician};
 use meterd_testkit::system;
 use serde_json::{Value, json};
-
-fn invalid(message: &str) -> (u16, String, String) {
-    refusal(400, "validation_failed", message)
-}
 
 #[test]
 fn a_job_needs_a_title_and_a_place() {
@@ -66,11 +62,7 @@ fn jobs_are_checked_member_by_member() {
         world
             .server
             .refused("POST", "/jobs", &json!({"job_priority": "Critical"})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required fields: job_title, customer_location_id."
-        )
+        missing("Missing required fields: job_title, customer_location_id.")
     );
     for (member, value, message) in [
         (
@@ -221,11 +213,7 @@ fn work_leaves_its_times() {
     );
     assert_eq!(
         told(json!({})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: job_status."
-        )
+        missing("Missing required field: job_status.")
     );
     assert_eq!(
         told(json!({"job_status": "Pending", "status": "Assigned"})),

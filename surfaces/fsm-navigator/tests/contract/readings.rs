@@ -1,6 +1,6 @@
 //! Meters, readings and thresholds (4.3, 5.3, 5.4).
 
-use crate::server::{Options, Server, refusal, refused};
+use crate::server::{Options, Server, invalid, missing, refusal, refused};
 use crate::world::{World, id};
 use meterd_control::{Applied, EventFilter, Meter};
 use meterd_engine::testing::SimulatedDisk;
@@ -13,10 +13,6 @@ use meterd_surface_fsm_navigator::{
 use meterd_testkit::system;
 use serde_json::{Value, json};
 use std::time::Duration;
-
-fn invalid(message: &str) -> (u16, String, String) {
-    refusal(400, "validation_failed", message)
-}
 
 fn amount(text: &str) -> Amount {
     Amount::Text(text.to_owned())
@@ -113,10 +109,10 @@ fn readings_are_checked_member_by_member() {
     let server = &world.server;
     let asset = world.asset();
     let path = "/assets?id=1&sub=meter_reading";
-    let missing = refusal(400, "meter_not_found", "Meter not found for this asset.");
+    let lacking = refusal(400, "meter_not_found", "Meter not found for this asset.");
     // An asset without meters tells so before anything else.
     let broken = server.ask("POST", path, Some(&json!(5)));
-    assert_eq!(refused(&broken), missing);
+    assert_eq!(refused(&broken), lacking);
     let meter = world.meter(&asset, |_| {});
     for (body, names) in [
         (json!({}), "s: meter_id, reading_value"),
@@ -128,7 +124,7 @@ fn readings_are_checked_member_by_member() {
         (json!({"reading_value": 1}), ": meter_id"),
     ] {
         let message = format!("Missing required field{names}.");
-        let expected = refusal(400, "missing_required_field", &message);
+        let expected = missing(&message);
         assert_eq!(server.refused("POST", path, &body), expected);
     }
     let value = "must be from 0 to below 1000000000000, with at most 4 decimals";
@@ -167,7 +163,7 @@ fn readings_are_checked_member_by_member() {
         json!("99999999999999999999999"),
     ] {
         let body = json!({"meter_id": unknown, "reading_value": 5});
-        assert_eq!(server.refused("POST", path, &body), missing);
+        assert_eq!(server.refused("POST", path, &body), lacking);
     }
     assert_eq!(world.current(1), 0);
     for known in [

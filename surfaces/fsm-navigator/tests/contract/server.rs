@@ -201,12 +201,7 @@ impl Server {
 
     /// What a request with acme's live key is told that must be refused, see [`refused`].
     #[track_caller]
-    pub(crate) fn refused(
-        &self,
-        method: &'static str,
-        path: &str,
-        body: &Value,
-    ) -> (u16, String, String) {
+    pub(crate) fn refused(&self, method: &'static str, path: &str, body: &Value) -> Told {
         let body = (!body.is_null()).then_some(body);
         refused(&self.ask(method, path, body))
     }
@@ -250,9 +245,12 @@ fn check_body(answer: &Answer) {
     }
 }
 
-/// Status, code and message of a refusal, whose body and headers have the form of all refusals.
+/// Status, code and message of a refusal.
+pub(crate) type Told = (u16, String, String);
+
+/// What a refusal says, whose body and headers have the form of all refusals.
 #[track_caller]
-pub(crate) fn refused(answer: &Answer) -> (u16, String, String) {
+pub(crate) fn refused(answer: &Answer) -> Told {
     let body = answer.json();
     let members = if answer.status == 429 { 4 } else { 3 };
     assert_eq!(body.as_object().unwrap().len(), members, "{body}");
@@ -269,8 +267,22 @@ pub(crate) fn refused(answer: &Answer) -> (u16, String, String) {
 }
 
 /// [`refused`] as it is to be compared with.
-pub(crate) fn refusal(status: u16, code: &str, message: &str) -> (u16, String, String) {
+pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Told {
     (status, code.to_owned(), message.to_owned())
+}
+
+pub(crate) fn invalid(message: &str) -> Told {
+    refusal(400, "validation_failed", message)
+}
+
+pub(crate) fn missing(message: &str) -> Told {
+    refusal(400, "missing_required_field", message)
+}
+
+/// That a key lacks a scope; the code tells whether it holds another one of the resource.
+pub(crate) fn no_scope(code: &str, scope: &str) -> Told {
+    let message = format!("This API key does not include the required scope: {scope}.");
+    refusal(403, code, &message)
 }
 
 fn issue(

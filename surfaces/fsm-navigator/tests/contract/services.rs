@@ -1,12 +1,8 @@
 //! Service records and transfers of assets (4.3).
 
-use crate::server::refusal;
+use crate::server::{invalid, missing};
 use crate::world::{World, id, ids, location, technician};
 use serde_json::{Value, json};
-
-fn invalid(message: &str) -> (u16, String, String) {
-    refusal(400, "validation_failed", message)
-}
 
 #[test]
 fn a_service_is_recorded() {
@@ -67,11 +63,7 @@ fn a_service_is_recorded() {
     }
     assert_eq!(
         server.refused("POST", &path, &json!({"cost": -1})),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: service_type."
-        )
+        missing("Missing required field: service_type.")
     );
 }
 
@@ -186,11 +178,7 @@ fn an_asset_goes_from_holder_to_holder() {
             &path,
             &json!({"reason": "why", "to_location_id": null})
         ),
-        refusal(
-            400,
-            "missing_required_field",
-            "Missing required field: to_location_id."
-        )
+        missing("Missing required field: to_location_id.")
     );
     assert_eq!(holders(), (json!(elsewhere), Value::Null));
     server.patch(
