@@ -8,7 +8,7 @@ use crate::location::Location;
 use crate::meter::{MeterView, meters_of};
 use crate::page::{Filters, Search};
 use crate::record::{At, Editable, Found, Listed, Look, Record, Shown, View, names};
-use crate::status::{Stateful, Status, check_change, read_status, statuses};
+use crate::status::{Stateful, Status, admit_status, read_status, statuses};
 use crate::technician::Technician;
 use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, rule, text};
 use axum::extract::State;
@@ -109,10 +109,7 @@ impl Resource for Asset {
     }
 
     fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
-        match admission.before.map(|before| before.document.status) {
-            Some(from) if from != self.status => check_change(Self::RESOURCE, from, self.status),
-            _ => Ok(()),
-        }
+        admit_status(self, admission)
     }
 }
 

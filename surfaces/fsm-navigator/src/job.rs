@@ -7,7 +7,7 @@ use crate::location::Location;
 use crate::page::{Filters, Search};
 use crate::record::{At, Editable, Listed, Look, Nothing, Record, Shown, View, names};
 use crate::service::record_completion;
-use crate::status::{Stateful, check_change, read_status, statuses};
+use crate::status::{Stateful, admit_status, read_status, statuses};
 use crate::technician::Technician;
 use crate::wire::{
     Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, rule, text, words,
@@ -141,12 +141,7 @@ impl Resource for Job {
     }
 
     fn admit(&self, admission: &Admission<'_, Self>) -> Result<(), Fault> {
-        match admission.before.map(|before| before.document.job_status) {
-            Some(from) if from != self.job_status => {
-                check_change(Self::RESOURCE, from, self.job_status)
-            }
-            _ => Ok(()),
-        }
+        admit_status(self, admission)
     }
 }
 

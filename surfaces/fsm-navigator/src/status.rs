@@ -6,6 +6,7 @@ use crate::envelope::One;
 use crate::record::{Editable, Found, append_event, replace_changed};
 use crate::wire::{TEXT_MAX, Word, text};
 use axum::extract::State;
+use meterd_control::Admission;
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::fields::{Fields, Form};
 use meterd_http::{AnyJson, Failure, Reply};
@@ -56,7 +57,7 @@ pub(crate) trait Stateful: Editable {
 }
 
 /// Whether a status may follow another; what stays as it is may not be asked for.
-pub(crate) fn check_change<S: Status>(resource: Resource, from: S, to: S) -> Result<(), Fault> {
+fn check_change<S: Status>(resource: Resource, from: S, to: S) -> Result<(), Fault> {
     if from.next().contains(&to) {
         return Ok(());
     }
@@ -66,6 +67,17 @@ pub(crate) fn check_change<S: Status>(resource: Resource, from: S, to: S) -> Res
         to: to.word().to_owned(),
     }
     .into())
+}
+
+/// That the status of a record may follow the one that it had.
+pub(crate) fn admit_status<R: Stateful>(
+    after: &R,
+    admission: &Admission<'_, R>,
+) -> Result<(), Fault> {
+    match admission.before.map(|before| before.document.status()) {
+        Some(from) if from != after.status() => check_change(R::RESOURCE, from, after.status()),
+        _ => Ok(()),
+    }
 }
 
 /// What a body says of a status: `Some` if it names one.
