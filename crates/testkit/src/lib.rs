@@ -1,5 +1,5 @@
-//! What the contract tests of all surfaces share: a whole server in the test's process, a client on a socket, and
-//! answers held against those on file. For tests only.
+//! What the contract tests of all surfaces share: a whole server in the test's process, a client on a socket, answers
+//! held against those on file, and tables of the faults that they show. For tests only.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -7,7 +7,10 @@
 )]
 
 pub mod client;
+pub mod faults;
 pub mod pinned;
 mod server;
+mod trouble;
 
 pub use server::{Options, Parts, Server, create_organization, now, system};
+pub use trouble::{Held, Trouble};

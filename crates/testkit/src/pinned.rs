@@ -4,8 +4,8 @@
 //! as a placeholder. With `PIN_ANSWERS=1` a run writes the files anew; the difference is then read like code.
 
 use crate::client::Answer;
-use serde_json::{Map, Value};
-use std::path::PathBuf;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// The answers of one group of cases.
@@ -26,8 +26,11 @@ impl std::fmt::Debug for Pins {
 }
 
 impl Pins {
-    /// Those of one file. `comparable` is what of an answer is pinned.
-    pub fn of(file: PathBuf, comparable: fn(&Answer) -> Value) -> Self {
+    /// Those on file in a crate's `tests/contract/answers/GROUP.json`. `comparable` is what of an answer is pinned.
+    pub fn of(crate_directory: &str, group: &str, comparable: fn(&Answer) -> Value) -> Self {
+        let file = Path::new(crate_directory)
+            .join("tests/contract/answers")
+            .join(format!("{group}.json"));
         let on_file = std::fs::read(&file).map_or_else(
             |_| Map::new(),
             |text| serde_json::from_slice(&text).unwrap(),
@@ -76,6 +79,29 @@ impl Pins {
             self.differences.join("\n")
         );
     }
+}
+
+/// Status, every header but those of the moment, and the body if there is one, with placeholders.
+pub fn comparable(answer: &Answer) -> Value {
+    const OF_THE_MOMENT: [&str; 4] = ["date", "content-length", "x-request-id", "connection"];
+    let request_id: Uuid = answer.header("x-request-id").unwrap().parse().unwrap();
+    assert_eq!(request_id.get_version_num(), 7);
+    let date = answer.header("date").unwrap();
+    assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
+    let mut body = Value::Null;
+    if !answer.body.is_empty() {
+        let length = answer.header("content-length").unwrap();
+        assert_eq!(length, answer.body.len().to_string());
+        body = answer.json();
+        replace(&mut body);
+    }
+    let told = answer.headers.iter();
+    let told = told.filter(|(name, _)| !OF_THE_MOMENT.contains(&name.as_str()));
+    let mut headers: Map<String, Value> = told
+        .map(|(name, value)| (name.clone(), with_placeholders(value).into()))
+        .collect();
+    headers.sort_keys();
+    json!({"status": answer.status, "headers": headers, "body": body})
 }
 
 /// Puts placeholders into all texts.

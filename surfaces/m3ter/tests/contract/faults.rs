@@ -1,8 +1,5 @@
-//! Every fault of the catalogue that this surface can answer with, provoked over HTTP, and its whole answer; and what
-//! m3ter has and this server does not.
-//!
-//! The cases are tables. Each says which fault it provokes, which the server is asked afterwards, since the dialect has
-//! one word for many; what the answer looks like stands in `answers/`. A failed request leaves everything as it was.
+//! Every fault of the catalogue that this surface can answer with, see [`meterd_testkit::faults`]; and what m3ter has and
+//! this server does not. What the answers look like stands in `answers/`.
 
 mod access;
 mod bounds;
@@ -12,109 +9,56 @@ mod storage;
 
 use crate::pinned::pins;
 use crate::server::{Server, message};
-use meterd_fault::{Code, Kind};
+use meterd_fault::Code;
 use meterd_testkit::client::{Answer, Request};
+use meterd_testkit::faults::{Provoked, check_complete};
+use meterd_testkit::pinned::Pins;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 
-/// One way to provoke one fault.
-struct Case {
-    name: &'static str,
-    code: Code,
-    send: Box<dyn Fn(&Server) -> Answer>,
-}
+type Case = meterd_testkit::faults::Case<Server>;
+type Group = meterd_testkit::faults::Group<Server>;
 
 /// A request of acme's administrator.
 fn case(name: &'static str, code: Code, request: impl Fn(&Server) -> Request + 'static) -> Case {
-    exchange(name, code, move |server| {
-        server.send(&request(server).key(&server.acme.admin.token))
+    Case::new(name, code, move |server: &Server| {
+        request(server).key(&server.acme.admin.token)
     })
 }
 
 /// A case that takes more than one request, or another caller.
 fn exchange(name: &'static str, code: Code, send: impl Fn(&Server) -> Answer + 'static) -> Case {
-    Case {
-        name,
-        code,
-        send: Box::new(send),
+    Case::exchange(name, code, send)
+}
+
+impl Provoked for Server {
+    fn pins(group: &str) -> Pins {
+        pins(group)
+    }
+
+    fn send(&self, request: &Request) -> Answer {
+        meterd_testkit::Server::send(self, request)
+    }
+
+    /// What the server told last, since the dialect has one word for many.
+    fn codes_in(&self, answer: &Answer) -> Vec<String> {
+        message(answer, answer.status);
+        let told = self.told();
+        let last = told.last().map(|code| code.entry().code.to_owned());
+        last.into_iter().collect()
+    }
+
+    /// Of acme.
+    fn contents(&self) -> Value {
+        let lists = ["products", "meters", "aggregations", "accounts"];
+        let lists = lists.map(|list| self.get(&format!("/{list}")));
+        let all = json!({"startDate": "1970-01-01", "endDate": "9999-01-01"});
+        let usage = self.ask("POST", "/usage/query", Some(&all));
+        json!([lists, usage.json()])
     }
 }
 
-/// Cases that share a server.
-struct Group {
-    name: &'static str,
-    start: fn() -> Server,
-    cases: fn() -> Vec<Case>,
-    /// Whether the server can be asked what it holds.
-    is_readable: bool,
-}
-
-const GROUPS: &[Group] = &[
-    requests::GROUP,
-    requests::BOUNDED,
-    access::GROUP,
-    resources::GROUP,
-    bounds::LIMITED,
-    bounds::ANSWERS,
-    bounds::QUEUED,
-    bounds::TROUBLE,
-    storage::FULL,
-    storage::UNAVAILABLE,
-    storage::CLOSED,
-];
-
-fn check(group: &Group) {
-    let server = (group.start)();
-    let before = group.is_readable.then(|| contents(&server));
-    let mut pins = pins(group.name);
-    for case in (group.cases)() {
-        server.told();
-        let answer = (case.send)(&server);
-        assert_eq!(
-            server.told().last(),
-            Some(&case.code),
-            "{}: {} {}",
-            case.name,
-            answer.status,
-            String::from_utf8_lossy(&answer.body)
-        );
-        message(&answer, answer.status);
-        if let Some(before) = &before {
-            assert_eq!(contents(&server), *before, "after {}", case.name);
-        }
-        pins.check(case.name, &answer);
-    }
-    pins.finish();
-}
-
-/// What a request could have changed in acme.
-fn contents(server: &Server) -> Vec<Value> {
-    let lists = ["products", "meters", "aggregations", "accounts"];
-    let lists = lists.map(|list| server.get(&format!("/{list}")));
-    let all = json!({"startDate": "1970-01-01", "endDate": "9999-01-01"});
-    let usage = server.ask("POST", "/usage/query", Some(&all));
-    lists.into_iter().chain([usage.json()]).collect()
-}
-
-macro_rules! tests {
-    ($($test:ident: $group:expr;)+) => {
-        $(
-            #[test]
-            fn $test() {
-                check(&$group);
-            }
-        )+
-
-        #[test]
-        fn every_group_is_tested() {
-            let tested = [$($group.name),+];
-            let all: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
-            assert_eq!(tested.as_slice(), all);
-        }
-    };
-}
-
-tests! {
+meterd_testkit::fault_groups! {
+    Server:
     requests_as_a_whole: requests::GROUP;
     requests_past_a_bound: requests::BOUNDED;
     who_asks: access::GROUP;
@@ -192,21 +136,7 @@ const NOT_HERE: &[(Code, &str)] = &[
 
 #[test]
 fn every_code_is_provoked_or_not_of_this_surface() {
-    let mut provoked: BTreeMap<Code, BTreeSet<&str>> = BTreeMap::new();
-    for group in GROUPS {
-        for case in (group.cases)() {
-            provoked.entry(case.code).or_default().insert(case.name);
-        }
-    }
-    for (code, reason) in NOT_HERE {
-        assert_eq!(provoked.get(code), None, "{reason}");
-        provoked.insert(*code, BTreeSet::from([*reason]));
-    }
-    let missing: Vec<_> = Kind::samples()
-        .map(|kind| Code::from(&kind))
-        .filter(|code| !provoked.contains_key(code))
-        .collect();
-    assert_eq!(missing, []);
+    check_complete(GROUPS, NOT_HERE);
 }
 
 #[test]

@@ -4,22 +4,17 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use meterd_control::{Control, LimitPolicy};
 use meterd_fault::{Code, Fault, Kind};
-use meterd_http::route::{RouteTable, get as get_route};
-use meterd_http::{
-    Answered, Asked, Caller, Core, Dialect, Mount, NoContent, Rendered, Routes, Step, Surface,
-    request_id_header,
-};
+use meterd_http::{Answered, Asked, Caller, Core, Dialect, Mount, Rendered, Routes, Step, Surface};
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_m3ter::{
-    App, M3terDialect, M3terLimits, M3terSettings, M3terSurface, NewUser, apply_user,
-    create_service_user, documents, provision, remember_ids, work,
+    App, M3terLimits, M3terSettings, M3terSurface, NewUser, apply_user, create_service_user,
+    documents, provision, remember_ids, work,
 };
 use meterd_testkit::client::{Answer, Request, request};
-use meterd_testkit::{create_organization, now, system};
+use meterd_testkit::{Trouble, create_organization, now, system};
 use serde_json::{Value, json};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -116,7 +111,7 @@ impl Server {
                 tokio::spawn(work(made.clone(), now));
             }
             let surface = Arc::new(M3terSurface::new(made)) as Arc<dyn Surface>;
-            let trouble = Arc::new(Trouble::new()) as Arc<dyn Surface>;
+            let trouble = Arc::new(Trouble::over(Arc::clone(&surface)).0) as Arc<dyn Surface>;
             // The pipeline wants something that answers below no prefix, too.
             [("/m3ter", &surface), ("", &surface), ("/trouble", &trouble)]
                 .map(|(prefix, surface)| Mount {
@@ -342,60 +337,5 @@ impl Surface for Noting {
 
     fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
         self.surface.decorate(headers, answered);
-    }
-}
-
-/// A surface whose handlers do what no real one should, in m3ter's dialect.
-#[derive(Debug)]
-struct Trouble {
-    routes: Routes,
-    dialect: M3terDialect,
-}
-
-impl Trouble {
-    fn new() -> Self {
-        let slow = get_route(never_done).public();
-        let routes = RouteTable::new(())
-            .route("/panic", [get_route(panicking).public()])
-            .route("/slow", [slow.time_limit(Duration::from_millis(20))])
-            .build();
-        Self {
-            routes,
-            dialect: M3terDialect::default(),
-        }
-    }
-}
-
-async fn panicking() -> NoContent {
-    panic!("a handler of the test surface panics, as it should");
-}
-
-async fn never_done() -> NoContent {
-    std::future::pending().await
-}
-
-impl Surface for Trouble {
-    fn dialect(&self) -> &dyn Dialect {
-        &self.dialect
-    }
-
-    fn order(&self) -> &'static [Step] {
-        &[Step::Route, Step::Method]
-    }
-
-    fn routes(&self) -> &Routes {
-        &self.routes
-    }
-
-    fn authenticate(&self, _: &Parts, _: Timestamp) -> Result<Caller, Fault> {
-        Err(Kind::CredentialsMissing.into())
-    }
-
-    fn body_limit_bytes(&self) -> u64 {
-        1024
-    }
-
-    fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
-        request_id_header(headers, answered.request_id);
     }
 }

@@ -1,7 +1,5 @@
-//! Every fault of the catalogue that the native surface can answer with, provoked over HTTP, and its whole answer.
-//!
-//! The cases are tables. Each says which fault it provokes; what the answer looks like stands in `answers/`. Whatever
-//! the fault, the organization holds the same afterwards as before.
+//! Every fault of the catalogue that the native surface can answer with, see [`meterd_testkit::faults`]. What the answers
+//! look like stands in `answers/`.
 
 mod access;
 mod bodies;
@@ -12,27 +10,23 @@ mod trouble;
 
 use crate::pinned::pins;
 use crate::server::Server;
-use meterd_fault::{Code, Kind};
+use meterd_fault::Code;
 use meterd_testkit::client::{Answer, Request};
-use std::collections::{BTreeMap, BTreeSet};
+use meterd_testkit::faults::{Provoked, check_complete};
+use meterd_testkit::pinned::Pins;
+use serde_json::Value;
 
 pub(crate) use bodies::gzip;
 
-type Send = Box<dyn Fn(&Server) -> Answer>;
-
-/// One way to provoke one fault.
-struct Case {
-    name: String,
-    code: Code,
-    send: Send,
-}
+type Case = meterd_testkit::faults::Case<Server>;
+type Group = meterd_testkit::faults::Group<Server>;
 
 fn case(
     name: impl Into<String>,
     code: Code,
     request: impl Fn(&Server) -> Request + 'static,
 ) -> Case {
-    exchange(name, code, move |server| server.send(&request(server)))
+    Case::new(name, code, request)
 }
 
 /// A case that takes more than one request.
@@ -41,90 +35,33 @@ fn exchange(
     code: Code,
     send: impl Fn(&Server) -> Answer + 'static,
 ) -> Case {
-    Case {
-        name: name.into(),
-        code,
-        send: Box::new(send),
+    Case::exchange(name, code, send)
+}
+
+impl Provoked for Server {
+    fn pins(group: &str) -> Pins {
+        pins(group)
+    }
+
+    fn send(&self, request: &Request) -> Answer {
+        meterd_testkit::Server::send(self, request)
+    }
+
+    fn codes_in(&self, answer: &Answer) -> Vec<String> {
+        let body = answer.json();
+        let whole = body["code"].as_str().map(str::to_owned);
+        let items = body["items"].as_array().into_iter().flatten();
+        let of_items = items.filter_map(|item| item["fault"]["code"].as_str().map(str::to_owned));
+        whole.into_iter().chain(of_items).collect()
+    }
+
+    fn contents(&self) -> Value {
+        Server::contents(self)
     }
 }
 
-/// Cases that share a server.
-struct Group {
-    name: &'static str,
-    start: fn() -> Server,
-    cases: fn() -> Vec<Case>,
-    /// Whether a failed request surely leaves everything as it was.
-    keeps_contents: bool,
-}
-
-const GROUPS: &[Group] = &[
-    requests::GROUP,
-    requests::BOUNDED,
-    bodies::GROUP,
-    measurements::GROUP,
-    measurements::LINES,
-    resources::GROUP,
-    access::GROUP,
-    access::LIMITED,
-    trouble::HANDLERS,
-    trouble::IDEMPOTENT,
-    trouble::FULL,
-    trouble::UNAVAILABLE,
-    trouble::CLOSED,
-    trouble::SMALL_ENGINE,
-];
-
-fn check(group: &Group) {
-    let server = (group.start)();
-    let before = group.keeps_contents.then(|| server.contents());
-    let mut pins = pins(group.name);
-    for case in (group.cases)() {
-        let answer = (case.send)(&server);
-        let code = case.code.entry().code;
-        let seen = codes_in(&answer);
-        assert!(
-            seen.contains(code),
-            "{}: {code} was to be provoked, but the answer is {} {}",
-            case.name,
-            answer.status,
-            String::from_utf8_lossy(&answer.body)
-        );
-        if let Some(before) = &before {
-            assert_eq!(server.contents(), *before, "after {}", case.name);
-        }
-        pins.check(&case.name, &answer);
-    }
-    pins.finish();
-}
-
-/// Of the answer as a whole, or of its items.
-fn codes_in(answer: &Answer) -> BTreeSet<String> {
-    let body = answer.json();
-    let whole = body["code"].as_str().map(str::to_owned);
-    let items = body["items"].as_array().into_iter().flatten();
-    let of_items = items.filter_map(|item| item["fault"]["code"].as_str().map(str::to_owned));
-    whole.into_iter().chain(of_items).collect()
-}
-
-macro_rules! tests {
-    ($($test:ident: $group:expr;)+) => {
-        $(
-            #[test]
-            fn $test() {
-                check(&$group);
-            }
-        )+
-
-        #[test]
-        fn every_group_is_tested() {
-            let tested = [$($group.name),+];
-            let all: Vec<_> = GROUPS.iter().map(|group| group.name).collect();
-            assert_eq!(tested.as_slice(), all);
-        }
-    };
-}
-
-tests! {
+meterd_testkit::fault_groups! {
+    Server:
     requests_as_a_whole: requests::GROUP;
     requests_past_a_bound: requests::BOUNDED;
     bodies: bodies::GROUP;
@@ -210,20 +147,5 @@ const NOT_NATIVE: &[(Code, &str)] = &[
 
 #[test]
 fn every_code_is_provoked_or_not_native() {
-    let mut places: BTreeMap<Code, Vec<String>> = BTreeMap::new();
-    for group in GROUPS {
-        for case in (group.cases)() {
-            let place = format!("{}/{}", group.name, case.name);
-            places.entry(case.code).or_default().push(place);
-        }
-    }
-    for (code, reason) in NOT_NATIVE {
-        assert_eq!(places.get(code), None, "{reason}");
-        places.insert(*code, vec![(*reason).to_owned()]);
-    }
-    let missing: Vec<_> = Kind::samples()
-        .map(|kind| Code::from(&kind))
-        .filter(|code| !places.contains_key(code))
-        .collect();
-    assert_eq!(missing, []);
+    check_complete(GROUPS, NOT_NATIVE);
 }

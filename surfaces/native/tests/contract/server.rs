@@ -1,25 +1,15 @@
-//! The server that the tests run against: the native surface, and one beside it that misbehaves.
+//! The server that the tests run against: the native surface, and trouble beside it.
 
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::request::Parts;
 use meterd_control::{Control, Credential, LimitPolicy, NewCredential, SecretForm};
 use meterd_engine::testing::SimulatedDisk;
-use meterd_fault::Fault;
-use meterd_http::route::{RouteTable, get as get_route, post as post_route};
-use meterd_http::{
-    Answered, Bounds, Caller, Core, Dialect, Mount, NoContent, Routes, Step, Surface, bearer,
-    request_id_header,
-};
-use meterd_model::{OrganizationId, Timestamp};
-use meterd_surface_native::{App, NativeDialect, NativeSurface};
+use meterd_http::{Bounds, Core, Mount, Surface};
+use meterd_model::OrganizationId;
+use meterd_surface_native::{App, NativeSurface};
 use meterd_testkit::client::{get, post};
-use meterd_testkit::create_organization;
+use meterd_testkit::{Held, Trouble, create_organization};
 use serde_json::{Value, json};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
-use tokio::sync::Semaphore;
+use std::sync::Arc;
 
 pub(crate) use meterd_testkit::{now, system};
 
@@ -60,7 +50,6 @@ impl Server {
     }
 
     pub(crate) fn start_with(options: Options) -> Self {
-        let (held, holding) = Held::pair();
         let general = meterd_testkit::Options {
             bounds: options.bounds,
             engine: options.engine,
@@ -68,19 +57,22 @@ impl Server {
             proxies: options.proxies,
             ..meterd_testkit::Options::default()
         };
-        let mut core = None;
+        let (mut core, mut held) = (None, None);
         let running = meterd_testkit::Server::start(general, |parts| {
             let (control, engine) = (Arc::clone(&parts.control), Arc::clone(&parts.engine));
             let app = App::new(core.insert(Core::new(control, engine)).clone());
+            let surface: Arc<dyn Surface> = Arc::new(NativeSurface::new(app, options.policies));
+            let (trouble, holding) = Trouble::over(Arc::clone(&surface));
+            held = Some(holding);
+            let trouble = Arc::new(trouble);
             vec![
                 Mount {
                     prefix: "/v1",
-                    surface: Arc::new(NativeSurface::new(app, options.policies))
-                        as Arc<dyn Surface>,
+                    surface,
                 },
                 Mount {
                     prefix: "",
-                    surface: Arc::new(Misbehaving::new(Arc::clone(&parts.control), holding)),
+                    surface: trouble,
                 },
             ]
         });
@@ -97,7 +89,7 @@ impl Server {
             rival_key,
             admin_key,
             core: core.unwrap(),
-            held,
+            held: held.unwrap(),
         }
     }
 
@@ -192,110 +184,4 @@ fn full_key(organization: Option<OrganizationId>, name: &str) -> NewCredential {
 fn issue(control: &Control, new: NewCredential) -> (Arc<Credential>, String) {
     let issued = control.credentials().create(new, &system()).unwrap();
     (issued.credential, issued.secret.reveal().to_owned())
-}
-
-/// Requests that wait in the handler of `POST /hold` until they are released.
-pub(crate) struct Held {
-    entered: Mutex<mpsc::Receiver<()>>,
-    gate: Arc<Semaphore>,
-}
-
-#[derive(Clone, Debug)]
-struct Holding {
-    entered: mpsc::Sender<()>,
-    gate: Arc<Semaphore>,
-}
-
-impl Held {
-    fn pair() -> (Self, Holding) {
-        let (sender, receiver) = mpsc::channel();
-        let gate = Arc::new(Semaphore::new(0));
-        let held = Self {
-            entered: Mutex::new(receiver),
-            gate: Arc::clone(&gate),
-        };
-        let holding = Holding {
-            entered: sender,
-            gate,
-        };
-        (held, holding)
-    }
-
-    pub(crate) fn wait_for_one(&self) {
-        self.entered.lock().unwrap().recv().unwrap();
-    }
-
-    pub(crate) fn release(&self) {
-        self.gate.add_permits(1);
-    }
-}
-
-/// A surface whose handlers do what no real one should, in the native dialect.
-#[derive(Debug)]
-struct Misbehaving {
-    control: Arc<Control>,
-    routes: Routes,
-}
-
-impl Misbehaving {
-    fn new(control: Arc<Control>, holding: Holding) -> Self {
-        let routes = RouteTable::new(holding)
-            .route("/panic", [get_route(panicking).public()])
-            .route(
-                "/slow",
-                [get_route(never_done)
-                    .public()
-                    .time_limit(Duration::from_millis(20))],
-            )
-            .route("/hold", [post_route(hold).idempotent()])
-            .build();
-        Self { control, routes }
-    }
-}
-
-async fn panicking() -> NoContent {
-    panic!("a handler of the test surface panics, as it should");
-}
-
-async fn never_done() -> NoContent {
-    std::future::pending().await
-}
-
-async fn hold(State(holding): State<Holding>) -> NoContent {
-    let _ = holding.entered.send(());
-    if let Ok(permit) = holding.gate.acquire().await {
-        permit.forget();
-    }
-    NoContent
-}
-
-impl Surface for Misbehaving {
-    fn dialect(&self) -> &dyn Dialect {
-        &NativeDialect
-    }
-
-    fn order(&self) -> &'static [Step] {
-        &[Step::Route, Step::Method, Step::Authenticate]
-    }
-
-    fn routes(&self) -> &Routes {
-        &self.routes
-    }
-
-    fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault> {
-        let key = bearer(&parts.headers)?;
-        let credential = self
-            .control
-            .credentials()
-            .authenticate("native", key, now)?;
-        Ok(Caller { credential })
-    }
-
-    fn body_limit_bytes(&self) -> u64 {
-        1024
-    }
-
-    fn decorate(&self, headers: &mut HeaderMap, answered: &Answered<'_>) {
-        request_id_header(headers, answered.request_id);
-    }
 }

@@ -18,7 +18,7 @@ pub(super) const GROUP: Group = Group {
         Server::start_with(options)
     },
     cases,
-    is_readable: true,
+    keeps_contents: true,
 };
 
 fn list(server: &Server, token: &str) -> Answer {

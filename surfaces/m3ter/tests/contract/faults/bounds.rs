@@ -20,7 +20,7 @@ pub(super) const LIMITED: Group = Group {
     },
     cases: limited,
     // Asking is what is limited.
-    is_readable: false,
+    keeps_contents: false,
 };
 
 pub(super) const ANSWERS: Group = Group {
@@ -37,7 +37,7 @@ pub(super) const ANSWERS: Group = Group {
         server
     },
     cases: answers,
-    is_readable: true,
+    keeps_contents: true,
 };
 
 /// Where jobs are queued and never done.
@@ -63,7 +63,7 @@ pub(super) const QUEUED: Group = Group {
             send,
         )]
     },
-    is_readable: true,
+    keeps_contents: true,
 };
 
 pub(super) const TROUBLE: Group = Group {
@@ -77,7 +77,7 @@ pub(super) const TROUBLE: Group = Group {
             }),
         ]
     },
-    is_readable: true,
+    keeps_contents: true,
 };
 
 fn limited() -> Vec<Case> {

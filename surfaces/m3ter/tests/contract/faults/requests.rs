@@ -13,7 +13,7 @@ pub(super) const GROUP: Group = Group {
     name: "requests",
     start: Server::start,
     cases,
-    is_readable: true,
+    keeps_contents: true,
 };
 
 pub(super) const BOUNDED: Group = Group {
@@ -30,7 +30,7 @@ pub(super) const BOUNDED: Group = Group {
         Server::start_with(options)
     },
     cases: bounded,
-    is_readable: true,
+    keeps_contents: true,
 };
 
 fn products(server: &Server) -> Request {

@@ -27,7 +27,7 @@ pub(super) const GROUP: Group = Group {
         server
     },
     cases,
-    is_readable: true,
+    keeps_contents: true,
 };
 
 fn meter() -> Value {

@@ -17,7 +17,7 @@ pub(super) const FULL: Group = Group {
         server
     },
     cases: || submitting(Code::StorageFull),
-    is_readable: true,
+    keeps_contents: true,
 };
 
 pub(super) const UNAVAILABLE: Group = Group {
@@ -30,7 +30,7 @@ pub(super) const UNAVAILABLE: Group = Group {
     },
     cases: || submitting(Code::StorageUnavailable),
     // Whether it is stored is what nobody knows.
-    is_readable: false,
+    keeps_contents: false,
 };
 
 pub(super) const CLOSED: Group = Group {
@@ -41,7 +41,7 @@ pub(super) const CLOSED: Group = Group {
         server
     },
     cases: || submitting(Code::ShuttingDown),
-    is_readable: true,
+    keeps_contents: true,
 };
 
 fn on(disk: &SimulatedDisk) -> Server {
