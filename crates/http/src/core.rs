@@ -1,4 +1,5 @@
-//! What all surfaces of a server work with, and the places that long work takes in it.
+//! What all surfaces of a server work with, the places that long work takes in it, and the gates between meters and
+//! measurements.
 
 use meterd_control::Control;
 use meterd_engine::{
@@ -7,9 +8,12 @@ use meterd_engine::{
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_model::OrganizationId;
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{
+    OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore,
+};
 
 /// Each holds a thread for as long as its client reads.
 pub const EXPORTS_MAX: usize = 4;
@@ -22,7 +26,7 @@ pub fn queries_max() -> usize {
 }
 
 /// The parts of a server. Cheap to clone; all clones share the places, so that they bound the memory of all surfaces
-/// together.
+/// together, and the gates.
 #[derive(Clone, Debug)]
 pub struct Core {
     pub control: Arc<Control>,
@@ -30,6 +34,7 @@ pub struct Core {
     query_slots: Slots,
     /// Exports wait for their clients, so that no query waits for them.
     export_slots: Slots,
+    gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
 }
 
 impl Core {
@@ -39,10 +44,28 @@ impl Core {
             engine,
             query_slots: Slots::new(queries_max()),
             export_slots: Slots::new(EXPORTS_MAX),
+            gates: Arc::default(),
         }
     }
 
-    /// Leave to run a query, a listing or a trace.
+    /// Holds an organization's meters as they are. Taken before a meter is looked up that measurements are to be of, and
+    /// held until they are stored, also when the client goes away: so none is stored for a meter, or a field of it, that
+    /// has just been taken away. Many may hold them at a time.
+    pub async fn hold_meters(&self, organization: OrganizationId) -> OwnedRwLockReadGuard<()> {
+        self.gate(organization).read_owned().await
+    }
+
+    /// Waits until nobody holds an organization's meters, and lets nobody hold them until a meter is changed or gone.
+    pub async fn lock_meters(&self, organization: OrganizationId) -> OwnedRwLockWriteGuard<()> {
+        self.gate(organization).write_owned().await
+    }
+
+    fn gate(&self, organization: OrganizationId) -> Arc<RwLock<()>> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(organization).or_default())
+    }
+
+    /// Leave to run a query, a listing or a trace; [`LongWork::query`] runs one.
     pub async fn query_slot(&self, organization: OrganizationId) -> Result<Slot, Fault> {
         self.query_slots.take(organization).await
     }
@@ -81,6 +104,41 @@ impl Core {
         blocking(move || work(&engine).map_err(submit_fault)).await
     }
 }
+
+/// Work that is not for the threads that serve connections, with all that a surface works with. For every surface's
+/// `App`, which is a [`Core`] with what is its own.
+pub trait LongWork: Deref<Target = Core> + Clone + Send + Sync + 'static {
+    /// Runs work that may wait for a disk.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Fault>> + Send {
+        let app = self.clone();
+        blocking(move || work(&app))
+    }
+
+    /// Runs a query, a listing or a trace, at a place among all of them; `overloaded` if none is free in time.
+    fn query<T: Send + 'static>(
+        &self,
+        organization: OrganizationId,
+        work: impl FnOnce(&Self, &Cancel) -> Result<T, Fault> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Fault>> + Send {
+        let app = self.clone();
+        async move {
+            let slot = app.query_slot(organization).await?;
+            let cancel = Cancel::new();
+            // When the client goes away this future is dropped, and the work with it.
+            let _cancel_on_drop = CancelOnDrop(cancel.clone());
+            let work = move || {
+                let _slot = slot;
+                work(&app, &cancel)
+            };
+            blocking(work).await
+        }
+    }
+}
+
+impl<App: Deref<Target = Core> + Clone + Send + Sync + 'static> LongWork for App {}
 
 /// Leave to do long work, until it is dropped.
 #[derive(Debug)]
@@ -128,8 +186,8 @@ impl Slots {
     }
 }
 
-/// Runs work that may wait for a disk, away from the threads that serve connections.
-pub async fn blocking<T: Send + 'static>(
+/// Away from the threads that serve connections.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     match tokio::task::spawn_blocking(work).await {

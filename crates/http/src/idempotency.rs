@@ -4,6 +4,7 @@
 
 use crate::body::RawBody;
 use crate::context::Context;
+use crate::core::blocking;
 use crate::failure::Failure;
 use crate::route::Target;
 use axum::body::Body;
@@ -88,7 +89,7 @@ async fn carry_out(
     keyed: Keyed,
 ) -> Result<Response, Fault> {
     let now = keyed.now;
-    let begun = blocking(&control, move |control| {
+    let begun = blocking(move || {
         control
             .idempotency()
             .begin(keyed.scope, &keyed.key, keyed.fingerprint, now)
@@ -114,7 +115,7 @@ async fn carry_out(
         headers: kept_headers(&parts.headers),
         body: kept.to_vec(),
     };
-    let completed = blocking(&control, move |_| first.complete(&stored, now)).await;
+    let completed = blocking(move || first.complete(&stored, now)).await;
     if let Err(fault) = completed {
         // What was asked for is done and must be answered as done; only a repeat of it will not be recognised.
         error!(
@@ -123,16 +124,6 @@ async fn carry_out(
         );
     }
     Ok(Response::from_parts(parts, Body::from(body)))
-}
-
-async fn blocking<T: Send + 'static>(
-    control: &Arc<Control>,
-    work: impl FnOnce(&Control) -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let control = Arc::clone(control);
-    tokio::task::spawn_blocking(move || work(&control))
-        .await
-        .map_err(Fault::internal)?
 }
 
 fn key_of(headers: &HeaderMap) -> Result<Option<String>, Fault> {

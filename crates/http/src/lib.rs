@@ -27,7 +27,7 @@ mod stream;
 mod surface;
 
 pub use self::core::{
-    CancelOnDrop, Core, EXPORTS_MAX, Slot, blocking, queries_max, query_fault, submit_fault,
+    CancelOnDrop, Core, EXPORTS_MAX, LongWork, Slot, queries_max, query_fault, submit_fault,
 };
 pub use body::{AnyJson, Body, Checked, JsonOrForm, Parsed, Query, RawBody};
 pub use context::{AdminPermit, Caller, Context, HomePermit, Params, Permission, Permit};

@@ -1,12 +1,13 @@
 //! What a file for `meterd apply` says of a company of FSM Navigator.
 
 use crate::apply::repeated;
-use crate::key::{own_limits, parse_blocks, said};
+use crate::key::{parse_blocks, said};
 use crate::server::Parts;
 use anyhow::Context as _;
 use meterd_control::{Applied, Author, Environment, NewCredential};
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_fsm_navigator::{DataSet, KEYS, SetUp, apply_plan};
+use meterd_surface_native::own_limits;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -94,10 +95,7 @@ impl WantedKey {
             .api_key(None, self.environment, &self.name)
             .with_permissions(self.scopes.iter().cloned());
         key.addresses = parse_blocks(&self.addresses).context("addresses")?;
-        let limits: Vec<_> = (self.limits.iter())
-            .map(|(name, number)| (name.clone(), *number))
-            .collect();
-        key.limits = own_limits(&KEYS, &limits).context("limits")?;
+        key.limits = own_limits(&KEYS, self.limits.clone()).map_err(said)?;
         KEYS.check(&key, now).map_err(said)?;
         Ok(key)
     }

@@ -5,13 +5,12 @@ use crate::server::{KEY_RULES, control_path, control_settings, ensure_restored, 
 use crate::wattwatchers::WantedKey;
 use anyhow::{Context as _, anyhow};
 use meterd_control::{
-    Actor, Author, Control, CredentialChange, Environment, KeyRules, LimitPolicy, List, NewSecret,
-    SecretForm,
+    Actor, Author, Control, CredentialChange, Environment, KeyRules, List, NewSecret, SecretForm,
 };
 use meterd_fault::Fault;
 use meterd_model::{OrganizationId, Timestamp};
 use meterd_surface_m3ter::create_service_user;
-use meterd_surface_native::parse_block;
+use meterd_surface_native::{own_limits, parse_block};
 use meterd_surface_wattwatchers::create_key;
 use serde_json::{Value, json};
 use std::fmt;
@@ -169,7 +168,9 @@ fn local(command: &KeyCommand, target: &Target) -> anyhow::Result<()> {
                 .api_key(organization, (*environment).into(), name)
                 .with_permissions(permissions.iter().cloned());
             new.addresses = parse_blocks(addresses).context("--address")?;
-            new.limits = own_limits(rules, limits).context("--limit")?;
+            new.limits = own_limits(rules, limits.clone())
+                .map_err(said)
+                .context("--limit")?;
             new.expires_at = match expires_at {
                 Some(text) => {
                     Some(Timestamp::parse(text).map_err(|e| anyhow!("--expires-at {e}"))?)
@@ -240,18 +241,6 @@ pub(crate) fn rules_of(surface: &str) -> anyhow::Result<&'static KeyRules> {
     found.ok_or_else(|| anyhow!("keys of {surface} are changed elsewhere"))
 }
 
-/// Numbers in place of those of a surface's limits.
-pub(crate) fn own_limits<'a>(
-    rules: &KeyRules,
-    given: impl IntoIterator<Item = &'a (String, u64)>,
-) -> anyhow::Result<Vec<LimitPolicy>> {
-    let limits = given.into_iter().map(|(name, number)| {
-        let limit = rules.limit(name, *number);
-        limit.ok_or_else(|| anyhow!("{} has no limit {name:?}", rules.surface))
-    });
-    limits.collect()
-}
-
 fn local_change(command: &KeyCommand, surface: &str) -> anyhow::Result<CredentialChange> {
     let KeyCommand::Change {
         name,
@@ -279,7 +268,7 @@ fn local_change(command: &KeyCommand, surface: &str) -> anyhow::Result<Credentia
         change.addresses = Some(parse_blocks(addresses).context("--address")?);
     }
     if !limits.is_empty() {
-        let own = own_limits(rules_of(surface)?, limits);
+        let own = own_limits(rules_of(surface)?, limits.clone()).map_err(said);
         change.limits = Some(own.context("--limit")?);
     }
     Ok(change)

@@ -3,16 +3,15 @@
 use crate::app::App;
 use crate::company::space_of;
 use crate::settings::FsmNavigatorLimits;
+use crate::surface::SURFACE;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use meterd_control::{Author, Environment, KeyRules};
+use meterd_engine::Cancel;
 use meterd_fault::{Fault, Kind, Rule};
-use meterd_http::{Context, Failure, Slot};
+use meterd_http::{Context, Failure, LongWork, Slot};
 use meterd_model::OrganizationId;
 use std::marker::PhantomData;
-
-/// What this surface is called, in credentials, logs and metrics.
-pub(crate) const SURFACE: &str = "fsm-navigator";
 
 /// What keys of this surface may be. A scope that nobody knows grants nothing and is no error (2.2).
 pub const KEYS: KeyRules = KeyRules {
@@ -83,7 +82,16 @@ impl<S> Access<S> {
         self.author
     }
 
-    /// Leave to search and to question the engine. Both data sets of a company share its places.
+    /// Searches, or questions the engine. Both data sets of a company share its places.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        app: &App,
+        work: impl FnOnce(&App, &Cancel) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        app.query(self.company, work).await
+    }
+
+    /// Leave to do the same in several steps.
     pub(crate) async fn query_slot(&self, app: &App) -> Result<Slot, Fault> {
         app.query_slot(self.company).await
     }

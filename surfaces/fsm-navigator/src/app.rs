@@ -1,7 +1,6 @@
 //! What all handlers of the surface share.
 
 use crate::settings::FsmNavigatorSettings;
-use meterd_fault::Fault;
 use meterd_http::Core;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
@@ -54,14 +53,5 @@ impl App {
             settings: Arc::new(settings),
             turns: Arc::new(Turns::new()),
         }
-    }
-
-    /// Runs work that may wait for a disk, away from the threads that serve connections.
-    pub(crate) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let app = self.clone();
-        meterd_http::blocking(move || work(&app)).await
     }
 }

@@ -174,10 +174,8 @@ pub(crate) async fn retrieve_customer(
     let mut locations = WithLocations::default();
     if includes_locations {
         let (space, customer) = (access.space, found.document.customer_id);
-        let slot = access.query_slot(&app).await?;
-        locations = app
-            .blocking(move |app| {
-                let _slot = slot;
+        locations = access
+            .query(&app, move |app, _| {
                 WithLocations::of(customer, &app.look(space))
             })
             .await?;

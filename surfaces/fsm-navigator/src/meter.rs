@@ -125,17 +125,16 @@ pub(crate) async fn meters_of<S>(
     if meters.is_empty() {
         return Ok(Vec::new());
     }
-    let slot = access.query_slot(app).await?;
-    app.blocking(move |app| {
-        let _slot = slot;
-        let views = meters.iter().map(|meter| {
-            let last = Register::new(&app.engine, meter)?.last()?;
-            let current = last.as_ref().map(Entry::current);
-            Ok(MeterView::of(&meter.document, current))
-        });
-        views.collect()
-    })
-    .await
+    access
+        .query(app, move |app, _| {
+            let views = meters.iter().map(|meter| {
+                let last = Register::new(&app.engine, meter)?.last()?;
+                let current = last.as_ref().map(Entry::current);
+                Ok(MeterView::of(&meter.document, current))
+            });
+            views.collect()
+        })
+        .await
 }
 
 fn every_meter(look: &Look<'_>, asset: u64) -> Result<Vec<Arc<Stored<AssetMeter>>>, Fault> {

@@ -18,7 +18,7 @@ use meterd_engine::{Batch, OnConflict};
 use meterd_fault::{Fault, JsonType, Rule};
 use meterd_http::fields::{Fields, Form, decimal_rule};
 use meterd_http::json::Json;
-use meterd_http::{AnyJson, ExactNumber, ExactSum, Failure, Reply};
+use meterd_http::{AnyJson, ExactNumber, ExactSum, Failure, LongWork, Reply};
 use meterd_model::{Decimal, DecimalSum, Measurement, MeasurementId, OrganizationId, Timestamp};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,7 @@ async fn submit(
     meter: Uuid,
     new: NewReading,
 ) -> Result<(ReadingView, Effects, bool), Fault> {
+    let held = app.hold_meters(space).await;
     let (taken, measurement) = app
         .blocking(move |app| {
             let store = app.control.store();
@@ -248,6 +249,7 @@ async fn submit(
         };
         app.submit(batch, false).await?;
     }
+    drop(held);
     app.blocking(move |app| {
         let store = app.control.store();
         let meter = store.get::<AssetMeter>(space, meter)?;

@@ -15,7 +15,7 @@ use meterd_control::{
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
-use meterd_http::{AnyJson, Context, Failure, Params, Parsed, Reply};
+use meterd_http::{AnyJson, Context, Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
@@ -279,10 +279,8 @@ pub(crate) async fn list_with<R: Shown>(
     filters: impl FnOnce(&mut Fields<'_>, &Look<'_>) -> Result<Filters<R>, Fault> + Send + 'static,
 ) -> Result<Reply<Many<R::View>>, Failure> {
     let (space, query) = (access.space, uri.query().unwrap_or("").to_owned());
-    let slot = access.query_slot(app).await?;
-    let (views, page, total) = app
-        .blocking(move |app| {
-            let _slot = slot;
+    let (views, page, total) = access
+        .query(app, move |app, _| {
             let look = app.look(space);
             let (page, filters) = read_query(&query, QUERY, |fields| {
                 Some((PageAsked::read(fields), filters(fields, &look)))

@@ -9,7 +9,7 @@ use axum::extract::State;
 use meterd_control::Admission;
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::fields::{Fields, Form};
-use meterd_http::{AnyJson, Failure, Reply};
+use meterd_http::{AnyJson, Failure, LongWork, Reply};
 use meterd_model::Timestamp;
 use serde_json::json;
 

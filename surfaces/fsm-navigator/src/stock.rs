@@ -16,7 +16,7 @@ use meterd_control::{Document, Resource, Stored, Writes};
 use meterd_fault::Fault;
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
-use meterd_http::{AnyJson, Failure, Reply};
+use meterd_http::{AnyJson, Failure, LongWork, Reply};
 use meterd_model::OrganizationId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -195,10 +195,8 @@ pub(crate) async fn retrieve_place(
     Found(found): Found<StockLocation>,
 ) -> Result<Reply<One<<StockLocation as Shown>::View>>, Failure> {
     let space = access.space;
-    let slot = access.query_slot(&app).await?;
-    let view = app
-        .blocking(move |app| {
-            let _slot = slot;
+    let view = access
+        .query(&app, move |app, _| {
             let contents = Contents::of(&found.document, &app.look(space))?;
             Ok(View::of(&found, found.document.clone(), contents))
         })

@@ -1,6 +1,5 @@
 //! The FSM Navigator surface as the pipeline sees it.
 
-use crate::access::SURFACE;
 use crate::address::canonical;
 use crate::app::App;
 use crate::asset::Asset;
@@ -28,6 +27,8 @@ use meterd_http::{Answered, Caller, Dialect, Routes, Step, Surface};
 use meterd_model::Timestamp;
 use std::borrow::Cow;
 
+/// The surface's name, in credentials, logs and metrics.
+pub(crate) const SURFACE: &str = "fsm-navigator";
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");

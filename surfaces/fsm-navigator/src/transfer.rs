@@ -12,7 +12,7 @@ use axum::extract::State;
 use meterd_control::{Document, Reference, Resource};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::{Fields, Form};
-use meterd_http::{AnyJson, Failure, Reply};
+use meterd_http::{AnyJson, Failure, LongWork, Reply};
 use serde::{Deserialize, Serialize};
 
 const TO_LOCATION: &str = "to_location_id";

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use meterd_control::{Actor, Author};
 use meterd_fault::{Fault, Kind};
 use meterd_http::fields::parse_uuid;
-use meterd_http::{Context, Failure, Params};
+use meterd_http::{Context, Failure, LongWork, Params};
 use meterd_model::OrganizationId;
 use std::fmt;
 use std::marker::PhantomData;

@@ -51,15 +51,6 @@ impl App {
         }
     }
 
-    /// Runs work that may wait for a disk, away from the threads that serve connections.
-    pub(crate) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let app = self.clone();
-        meterd_http::blocking(move || work(&app)).await
-    }
-
     /// Several changes of one organization as one, with what follows from them. Waits for the disk.
     pub(crate) fn write<T>(
         &self,

@@ -15,7 +15,7 @@ use meterd_control::{Changed, Document, List, Reference, Resource, Stored, refer
 use meterd_fault::{Fault, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
-use meterd_http::{Failure, Reply};
+use meterd_http::{Failure, LongWork, Reply};
 use meterd_model::{Date, OrganizationId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -11,7 +11,7 @@ use meterd_control::{Admission, Author, Changed, Cursor, Document, List, Resourc
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
-use meterd_http::{Failure, Params, Parsed, Reply};
+use meterd_http::{Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::OrganizationId;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -17,7 +17,7 @@ use meterd_control::{Cursor, EVENT_PAGE_MAX, Event, EventFilter};
 use meterd_fault::{Fault, Kind, Resource, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
-use meterd_http::{Failure, Params, Reply};
+use meterd_http::{Failure, LongWork, Params, Reply};
 use meterd_model::OrganizationId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};

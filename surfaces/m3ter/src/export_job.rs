@@ -19,7 +19,7 @@ use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::json::{Json, child};
-use meterd_http::{Failure, Params, Parsed, Reply};
+use meterd_http::{Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::{Date, Timestamp, Zone, check_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -8,6 +8,7 @@ use crate::wire::micros;
 use crate::writer::Raised;
 use meterd_control::{Author, FileWriter, NewFile};
 use meterd_fault::Fault;
+use meterd_http::LongWork;
 use meterd_model::{OrganizationId, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -10,7 +10,7 @@ use meterd_control::{Author, NewFile};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Form, parse_uuid};
-use meterd_http::{Failure as HttpFailure, Reply};
+use meterd_http::{Failure as HttpFailure, LongWork, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::Serialize;
 use serde_json::json;

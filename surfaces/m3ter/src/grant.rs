@@ -11,7 +11,7 @@ use axum::extract::{FromRequest, Request, State};
 use meterd_control::{Document, Resource, Store};
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::fields::{Form, parse_uuid};
-use meterd_http::{Failure, Params, Parsed, Reply};
+use meterd_http::{Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::OrganizationId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -17,7 +17,7 @@ use meterd_control::Author;
 use meterd_engine::{Batch, OnConflict, Verdict};
 use meterd_fault::Fault;
 use meterd_http::body::expect_json;
-use meterd_http::{Context, Failure, RawBody, Reply};
+use meterd_http::{Context, Failure, LongWork, RawBody, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use rows::Row;
 use serde::Serialize;

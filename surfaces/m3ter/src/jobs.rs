@@ -10,6 +10,7 @@ use crate::upload::UploadJob;
 use crate::{export_schedule, export_work, scheduled_event, upload_work};
 use meterd_control::{Author, List, Order, Stored};
 use meterd_fault::Fault;
+use meterd_http::LongWork;
 use meterd_model::{OrganizationId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

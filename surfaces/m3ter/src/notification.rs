@@ -13,7 +13,7 @@ use meterd_control::{Admission, Changed, Document, List, Resource, Store, Stored
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_formula::{Calculation, Formula, Type, Value as Term, Variable};
 use meterd_http::fields::{Fields, Form};
-use meterd_http::{Failure, Parsed, Reply};
+use meterd_http::{Failure, LongWork, Parsed, Reply};
 use meterd_model::{Decimal, OrganizationId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

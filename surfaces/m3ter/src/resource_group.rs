@@ -14,7 +14,7 @@ use axum::response::Response;
 use meterd_control::{Document, List, Order, Resource, Store, Stored, Use, used_by};
 use meterd_fault::{Fault, Kind, Location, Problem, Rule};
 use meterd_http::fields::{Fields, Form, parse_uuid, text_rule};
-use meterd_http::{Failure, Params, Parsed, Reply};
+use meterd_http::{Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::{OrganizationId, TextRule, check_text};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;

@@ -16,7 +16,7 @@ use meterd_control::{List, Stored};
 use meterd_fault::Rule;
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, time_rule};
-use meterd_http::{Failure, Reply};
+use meterd_http::{Failure, LongWork, Reply};
 use meterd_model::{Date, TimeError, Timestamp};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -46,10 +46,8 @@ pub(crate) async fn search<E: Searchable>(
 ) -> Result<Response, Failure> {
     let search = read_query(uri.query().unwrap_or(""), Form::LENIENT, Search::<E>::read)?;
     let organization = seen.access.organization;
-    let slot = app.query_slot(organization).await?;
     let response = app
-        .blocking(move |app| {
-            let _slot = slot;
+        .query(organization, move |app, _| {
             let store = app.control.store();
             // Compared once they are gathered: nobody may wait for the store meanwhile.
             let mut found = every::<E>(store, organization, List::default(), |_| true)?;

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use meterd_fault::{Fault, Kind, Resource};
-use meterd_http::{BodyStream, Context, Failure, Params};
+use meterd_http::{BodyStream, Context, Failure, LongWork, Params};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;

@@ -13,7 +13,7 @@ use meterd_control::{Author, Document, NewFile, Resource, Stored};
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
-use meterd_http::{BodyStream, Context, Failure, Params, Parsed, Reply};
+use meterd_http::{BodyStream, Context, Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use crate::ingest::{Source, store_rows};
 use crate::upload::{UploadJob, UploadStatus};
 use meterd_control::Author;
 use meterd_fault::{Fault, Kind};
+use meterd_http::LongWork;
 use meterd_http::json::check_utf8;
 use meterd_model::{MeasurementId, OrganizationId, Timestamp};
 use std::borrow::Cow;

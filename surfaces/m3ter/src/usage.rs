@@ -19,7 +19,7 @@ use meterd_engine::{
 };
 use meterd_fault::{Fault, Kind};
 use meterd_http::fields::Form;
-use meterd_http::{CancelOnDrop, Failure, Parsed, Reply, query_fault};
+use meterd_http::{Failure, LongWork, Parsed, Reply, query_fault};
 use meterd_model::{MeterId, OrganizationId, Subject, Timestamp, Window, Zone};
 use question::{Group, Resolved, Selection, UsageQuery};
 use rows::{AccountKey, AggregatedRow, Head, MeterNames, RawRow, UsageRow};
@@ -60,14 +60,9 @@ pub(crate) async fn query_usage(
     }
     let query = body.read(Form::LENIENT, UsageQuery::read)?;
     let organization = access.organization;
-    let cancel = Cancel::new();
-    // When the client goes away this future is dropped, and the query with it.
-    let _cancel_on_drop = CancelOnDrop(cancel.clone());
-    let slot = app.query_slot(organization).await?;
     let response = app
-        .blocking(move |app| {
-            let _slot = slot;
-            let answer = run(app, organization, &query, &cancel)?;
+        .query(organization, move |app, cancel| {
+            let answer = run(app, organization, &query, cancel)?;
             Reply::ok(answer).within(app.settings.response_max_bytes)
         })
         .await?;

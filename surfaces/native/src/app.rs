@@ -1,21 +1,19 @@
 //! What all handlers of the surface share.
 
-use crate::credentials::KEYS;
+use crate::access::KEYS;
 use meterd_control::{Actor, Author, Credential, KeyRules, Meter, Stored};
 use meterd_fault::{Fault, Kind};
 use meterd_http::{Context, Core, EXPORTS_MAX, queries_max};
 use meterd_model::{MeterId, OrganizationId};
-use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The parts of a server that the native surface works with. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct App {
     core: Core,
-    gates: Arc<Mutex<HashMap<OrganizationId, Arc<RwLock<()>>>>>,
     /// Each is a full copy, and may take hours.
     backup_slots: Arc<Semaphore>,
     /// Whose keys can be made and changed here.
@@ -42,7 +40,6 @@ impl App {
     pub fn new(core: Core) -> Self {
         Self {
             core,
-            gates: Arc::default(),
             backup_slots: Arc::new(Semaphore::new(BACKUPS_MAX)),
             keys: &[KEYS],
         }
@@ -54,14 +51,6 @@ impl App {
         Self { keys, ..self }
     }
 
-    /// An organization's gate between its meters and its measurements. Held for reading while measurements go in, for
-    /// writing while a meter changes or goes: so no measurement is stored for a field or a meter that has just been
-    /// taken away. Whoever holds it must hold it until the work is done, also when the client goes away.
-    pub(crate) fn gate(&self, organization: OrganizationId) -> Arc<RwLock<()>> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(gates.entry(organization).or_default())
-    }
-
     /// Leave to make a backup, or `overloaded` while another is made.
     pub(crate) fn backup_slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
         const AGAIN: Duration = Duration::from_mins(1);
@@ -70,15 +59,6 @@ impl App {
             Fault::new(Kind::Overloaded { retry_after: AGAIN })
                 .with_context("another backup is being made")
         })
-    }
-
-    /// Runs work that may wait for a disk, away from the threads that serve connections.
-    pub(crate) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let app = self.clone();
-        meterd_http::blocking(move || work(&app)).await
     }
 
     pub(crate) fn meter_by_name(

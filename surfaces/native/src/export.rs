@@ -4,8 +4,8 @@ mod form;
 mod parquet;
 
 use self::form::Writer;
+use crate::access::MeasurementsRead;
 use crate::app::{App, meter_id};
-use crate::permissions::MeasurementsRead;
 use crate::query::refuse_backward;
 use axum::body::{Body, Bytes};
 use axum::extract::State;

@@ -3,30 +3,31 @@
 // The schemas of the OpenAPI document are one literal.
 #![recursion_limit = "256"]
 
+mod access;
 mod app;
-mod backups;
-mod credentials;
+mod backup;
+mod credential;
 mod dialect;
-mod events;
+mod event;
 mod export;
-mod faults;
+mod fault;
 mod ingest;
-mod measurements;
-mod meters;
+mod measurement;
+mod meter;
 mod openapi;
-mod organizations;
+mod organization;
 mod page;
-mod permissions;
 mod query;
 mod routes;
 mod surface;
-mod voids;
+mod void;
 
+pub use access::KEYS;
 pub use app::{App, long_work_threads};
-pub use backups::Backup;
-pub use credentials::{KEYS, parse_block};
+pub use backup::Backup;
+pub use credential::{own_limits, parse_block};
 pub use dialect::{ItemFault, NativeDialect};
-pub use measurements::{BatchForm, IngestAnswer, ItemAnswer, OnError, SentBatch, ingest};
-pub use meters::{MeterUse, check_meter_change, read_meter};
+pub use measurement::{BatchForm, IngestAnswer, ItemAnswer, OnError, SentBatch, ingest};
+pub use meter::{MeterUse, check_meter_change, read_meter};
 pub use openapi::document as openapi_document;
 pub use surface::NativeSurface;

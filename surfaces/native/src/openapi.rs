@@ -450,7 +450,7 @@ fn schemas() -> Value {
         "version": {"type": "integer", "minimum": 1}, "created_at": time(), "updated_at": time(),
     });
     let permissions = json!({"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "string", "anyOf": [
-        {"enum": crate::permissions::grantable()}, {"description": "Or a scope of the surface.", "pattern": "^[a-z_]+:[a-z_]+$"},
+        {"enum": crate::access::grantable()}, {"description": "Or a scope of the surface.", "pattern": "^[a-z_]+:[a-z_]+$"},
     ]}});
     let addresses = json!({"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "examples": ["192.0.2.0/24"]}});
     let limits = json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}, "description": "Numbers in place of those of the surface's limits, by their names."});

@@ -1,17 +1,15 @@
 //! `POST /v1/query`: aggregations over measurements, by window and group.
 
+use crate::access::MeasurementsRead;
 use crate::app::{App, meter_id};
-use crate::meters::SUBJECT;
-use crate::permissions::MeasurementsRead;
+use crate::meter::SUBJECT;
 use axum::extract::State;
 use meterd_control::Meter;
-use meterd_engine::{
-    Aggregation, Cancel, Filter, Function, GroupKey, Number, Order, OrderKey, Query,
-};
+use meterd_engine::{Aggregation, Filter, Function, GroupKey, Number, Order, OrderKey, Query};
 use meterd_fault::{Fault, Format, Kind, Location, Problem, Resource, Rule};
 use meterd_http::fields::{Fields, Problems, texts_of};
 use meterd_http::json::{Json, child};
-use meterd_http::{Body, CancelOnDrop, Checked, Context, Failure, Permit, Reply, query_fault};
+use meterd_http::{Body, Checked, Context, Failure, LongWork, Permit, Reply, query_fault};
 use meterd_model::{
     FieldName, MeterDefinition, MeterKind, Subject, TextError, Timestamp, Window, Zone,
 };
@@ -464,16 +462,11 @@ pub(crate) async fn query(
     }
     question.check_cursor()?;
     let query = question.resolve(&meter)?;
-    let cancel = Cancel::new();
-    // When the client goes away this future is dropped, and the query with it.
-    let _cancel_on_drop = CancelOnDrop(cancel.clone());
-    let slot = app.query_slot(organization).await?;
     let answer = app
-        .blocking(move |app| {
-            let _slot = slot;
+        .query(organization, move |app, cancel| {
             let answer = app
                 .engine
-                .query(organization, &query, &cancel)
+                .query(organization, &query, cancel)
                 .map_err(query_fault)?;
             Ok(question.view(&answer))
         })

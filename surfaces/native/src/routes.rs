@@ -1,22 +1,22 @@
 //! The table of contents of `/v1`.
 
 use crate::app::App;
-use crate::backups::create_backup;
-use crate::credentials::{
+use crate::backup::create_backup;
+use crate::credential::{
     change_credential, create_credential, get_credential, list_credentials, revoke_credential,
     rotate_credential,
 };
-use crate::events::list_events;
+use crate::event::list_events;
 use crate::export::export;
-use crate::faults::list_faults;
-use crate::measurements::{
+use crate::fault::list_faults;
+use crate::measurement::{
     BODY_MAX_BYTES, ingest_measurements, list_measurements, trace_measurement,
 };
-use crate::meters::{create_meter, delete_meter, get_meter, list_meters, replace_meter};
+use crate::meter::{create_meter, delete_meter, get_meter, list_meters, replace_meter};
 use crate::openapi::openapi_json;
-use crate::organizations::{create_organization, get_organization, list_organizations};
+use crate::organization::{create_organization, get_organization, list_organizations};
 use crate::query::query;
-use crate::voids::{void_measurement, void_measurements};
+use crate::void::{void_measurement, void_measurements};
 use meterd_http::route::{RouteTable, Routes, delete, get, patch, post, put};
 use std::time::Duration;
 

@@ -12,6 +12,8 @@ use meterd_http::{
 };
 use meterd_model::Timestamp;
 
+/// The surface's name, in credentials, logs and metrics.
+pub(crate) const SURFACE: &str = "native";
 /// Largest body where no route says otherwise: no resource comes near it.
 const BODY_MAX_BYTES: u64 = 1024 * 1024;
 
@@ -55,7 +57,7 @@ impl Surface for NativeSurface {
     fn authenticate(&self, parts: &Parts, now: Timestamp) -> Result<Caller, Fault> {
         let key = bearer(&parts.headers)?;
         let credentials = self.app.control.credentials();
-        let credential = credentials.authenticate("native", key, now)?;
+        let credential = credentials.authenticate(SURFACE, key, now)?;
         Ok(Caller { credential })
     }
 

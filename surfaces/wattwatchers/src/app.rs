@@ -43,13 +43,4 @@ impl App {
         let slot = Arc::clone(&self.large_bodies).acquire_owned().await;
         slot.map_err(Fault::internal)
     }
-
-    /// Runs work that may wait for a disk, away from the threads that serve connections.
-    pub(crate) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let app = self.clone();
-        meterd_http::blocking(move || work(&app)).await
-    }
 }

@@ -7,7 +7,7 @@ use crate::serial::Serial;
 use axum::extract::State;
 use meterd_control::{Author, List, Store, Stored};
 use meterd_fault::Fault;
-use meterd_http::{Failure, Params, Reply};
+use meterd_http::{Failure, LongWork, Params, Reply};
 use meterd_model::OrganizationId;
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::serial::Serial;
 use meterd_control::Author;
 use meterd_fault::Fault;
+use meterd_http::LongWork;
 use meterd_model::{OrganizationId, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

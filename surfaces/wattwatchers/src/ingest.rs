@@ -14,7 +14,7 @@ use meterd_engine::{Batch, OnConflict, Verdict};
 use meterd_fault::{Fault, JsonType, Problem, Rule};
 use meterd_http::fields::Problems;
 use meterd_http::json::{Json, parse};
-use meterd_http::{Failure, Params, RawBody, Reply};
+use meterd_http::{Failure, LongWork, Params, RawBody, Reply};
 use meterd_model::{Measurement, MeterId, OrganizationId};
 use serde::Serialize;
 use std::sync::Arc;
@@ -246,6 +246,7 @@ impl App {
         author: &Author,
     ) -> Result<Outcome, Fault> {
         let account = device.organization;
+        let _held = self.hold_meters(account).await;
         let tolerance = Duration::from_secs(self.settings.future_tolerance_seconds.into());
         let terms = Terms {
             stream,

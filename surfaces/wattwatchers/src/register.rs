@@ -11,7 +11,7 @@ use meterd_control::{Applied, SERVER, Stored, Writes};
 use meterd_fault::{Fault, JsonType, Problem, Resource, Rule};
 use meterd_http::fields::{Fields, Form};
 use meterd_http::json::{Json, child};
-use meterd_http::{Failure, Params, Reply};
+use meterd_http::{Failure, LongWork, Params, Reply};
 use meterd_model::{Alphabet, OrganizationId, TextRule, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use meterd_engine::{
     Aggregation, Cancel, Filter, Function, GroupKey, ListOrder, Listed, Listing, Number, Query,
 };
 use meterd_fault::Fault;
-use meterd_http::{CancelOnDrop, Failure, NoContent, Reply, query_fault};
+use meterd_http::{Failure, LongWork, NoContent, Reply, query_fault};
 use meterd_model::{Decimal, FieldName, Measurement, MeterId, Subject, Timestamp, Zone};
 use std::iter;
 use std::sync::Arc;
@@ -59,22 +59,18 @@ impl Asked {
         answer: impl FnOnce(&Source) -> Result<Response, Fault> + Send + 'static,
     ) -> Result<Response, Failure> {
         let Self { app, device, .. } = self;
-        let meter = app.find_meter(device.organization, stream)?;
-        let slot = app.query_slot(device.organization).await?;
-        let cancel = Cancel::new();
-        // When the client goes away this future is dropped, and the search with it.
-        let _cancel_on_drop = CancelOnDrop(cancel.clone());
-        let source = Source {
-            subject: Subject::new(device.document.serial.as_str()).map_err(Fault::internal)?,
-            meter: meter.map(|meter| MeterId(meter.id)),
-            app: app.clone(),
-            device,
-            stream,
-            cancel,
-        };
-        let response = app.blocking(move |_| {
-            let _slot = slot;
-            answer(&source)
+        let account = device.organization;
+        let meter = app.find_meter(account, stream)?;
+        let subject = Subject::new(device.document.serial.as_str()).map_err(Fault::internal)?;
+        let response = app.query(account, move |app, cancel| {
+            answer(&Source {
+                app: app.clone(),
+                device,
+                stream,
+                subject,
+                meter: meter.map(|meter| MeterId(meter.id)),
+                cancel: cancel.clone(),
+            })
         });
         Ok(response.await?)
     }

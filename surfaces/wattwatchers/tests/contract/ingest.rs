@@ -3,10 +3,16 @@
 use crate::world::{
     FOREIGN, HOUSE, MODBUS, Options, SHED, World, assert_fault, long_record, short_record,
 };
+use meterd_control::Meter;
 use meterd_engine::{Cancel, Listing};
 use meterd_model::{MeterId, OrganizationId};
-use meterd_surface_wattwatchers::Stream;
+use meterd_surface_wattwatchers::{Outcome, Serial, Stream, import};
+use meterd_testkit::system;
 use serde_json::{Value, json};
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use tokio::runtime::Runtime;
 
 fn counts(accepted: usize, replaced: usize) -> Value {
     json!({"accepted": accepted, "replaced": replaced, "rejected": []})
@@ -15,7 +21,7 @@ fn counts(accepted: usize, replaced: usize) -> Value {
 /// The values of each measurement of a stream, the newest and the last channel first.
 fn stored(world: &World, account: OrganizationId, stream: Stream) -> Vec<String> {
     let store = world.control.store();
-    let meter = store.get_by_key::<meterd_control::Meter>(account, "name", stream.meter_name());
+    let meter = store.get_by_key::<Meter>(account, "name", stream.meter_name());
     let listing = Listing {
         meter: Some(MeterId(meter.unwrap().id)),
         limit: 1000,
@@ -62,6 +68,40 @@ fn a_record_sent_again_is_one_record() {
     assert_eq!(send(&other), counts(0, 1));
     assert_eq!(send(&other), counts(1, 0));
     assert_eq!(stored(&world, world.acme, Stream::Long).len(), 6);
+}
+
+#[test]
+fn no_record_goes_to_a_meter_that_is_being_deleted() {
+    let world = World::start();
+    // What is no record makes the meter too, and leaves it empty.
+    world.feed(HOUSE, "/long-energy", &json!([{}])).expect(200);
+    let store = world.control.store();
+    let found = store.get_by_key::<Meter>(world.acme, "name", Stream::Long.meter_name());
+    let meter = found.unwrap();
+
+    let (serial, author) = (Serial::parse(HOUSE).unwrap(), system());
+    let body = json!([long_record(1_700_000_100, 6)]).to_string();
+    let runtime = Runtime::new().unwrap();
+    let locked = runtime.block_on(world.app.lock_meters(world.acme));
+    let stream = Stream::Long;
+    let mut sent = pin!(import(
+        &world.app,
+        world.acme,
+        &serial,
+        stream,
+        body.as_bytes(),
+        &author
+    ));
+    let begun = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context)));
+    assert!(runtime.block_on(begun).is_pending());
+    (store.delete::<Meter>(world.acme, meter.id, None, &author)).unwrap();
+    drop(locked);
+    let expected = Outcome {
+        accepted: 1,
+        ..Outcome::default()
+    };
+    assert_eq!(runtime.block_on(sent).unwrap(), expected);
+    assert_eq!(stored(&world, world.acme, stream).len(), 6);
 }
 
 #[test]
@@ -409,7 +449,7 @@ fn a_stream_has_its_meter_from_the_first_record_on() {
     let store = world.control.store();
     let find = || {
         let name = Stream::Short.meter_name();
-        let found = store.find_by_key::<meterd_control::Meter>(world.acme, "name", name);
+        let found = store.find_by_key::<Meter>(world.acme, "name", name);
         found.unwrap()
     };
     assert!(find().is_none());
@@ -439,7 +479,7 @@ fn streams_are_meters_with_units() {
         .expect(200);
     let store = world.control.store();
     let meter = store
-        .get_by_key::<meterd_control::Meter>(world.acme, "name", "wattwatchers_long_energy")
+        .get_by_key::<Meter>(world.acme, "name", "wattwatchers_long_energy")
         .unwrap();
     let units: Vec<_> = (meter.document.definition.values.iter())
         .map(|(name, field)| format!("{name} {}", field.unit))
@@ -462,7 +502,7 @@ fn streams_are_meters_with_units() {
     );
     assert_eq!(meter.document.retention_days, None);
     let short = store
-        .get_by_key::<meterd_control::Meter>(world.acme, "name", "wattwatchers_short_energy")
+        .get_by_key::<Meter>(world.acme, "name", "wattwatchers_short_energy")
         .unwrap();
     assert_eq!(short.document.retention_days, Some(31));
 }

@@ -1,14 +1,14 @@
 //! Withdrawing measurements: they no longer count, and their trace stays.
 
+use crate::access::MeasurementsWrite;
 use crate::app::App;
-use crate::measurements::Happened;
-use crate::permissions::MeasurementsWrite;
+use crate::measurement::Happened;
 use axum::extract::State;
 use meterd_engine::{VoidOutcome, VoidReceipt};
 use meterd_fault::{Fault, Kind, Location, Resource};
 use meterd_http::fields::{Fields, texts_of};
 use meterd_http::{
-    Body, Checked, Context, Failure, NoContent, Params, Permit, Reply, submit_fault,
+    Body, Checked, Context, Failure, LongWork, NoContent, Params, Permit, Reply, submit_fault,
 };
 use meterd_model::{MeasurementId, OrganizationId, Timestamp};
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! Meters: create, list, read, replace, delete.
 
+use crate::access::{MetersRead, MetersWrite};
 use crate::app::{App, author, meter_id};
 use crate::page::{Page, PageQuery};
-use crate::permissions::{MetersRead, MetersWrite};
 use axum::extract::State;
 use meterd_control::{Author, List, Meter, RETENTION_DAYS_MAX, Stored};
 use meterd_engine::{Cancel, Engine, Listing, MeterStats};
@@ -10,7 +10,9 @@ use meterd_fault::{Fault, JsonType, Kind, Location, Resource, Rule};
 use meterd_http::body::check_json;
 use meterd_http::fields::{Fields, texts_of};
 use meterd_http::json::{Json, child};
-use meterd_http::{Body, Checked, Context, Failure, NoContent, Params, Permit, Query, Reply};
+use meterd_http::{
+    Body, Checked, Context, Failure, LongWork, NoContent, Params, Permit, Query, Reply,
+};
 use meterd_model::{
     FIELDS_MAX, FieldName, MeterDefinition, MeterId, MeterKind, MeterName, OrganizationId,
     ValueField,
@@ -128,10 +130,10 @@ pub(crate) async fn replace_meter(
         return Err(Fault::invalid(meterd_fault::Problem::body("/name", Rule::Immutable)).into());
     }
     let author = author(&permit.credential, &context);
-    let gate = app.gate(permit.organization).write_owned().await;
+    let locked = app.lock_meters(permit.organization).await;
     let stored = app
         .blocking(move |app| {
-            let _gate = gate;
+            let _locked = locked;
             app.change_meter(permit.organization, current.id, change, &author)
         })
         .await?;
@@ -172,9 +174,9 @@ pub(crate) async fn delete_meter(
 ) -> Result<NoContent, Failure> {
     let meter = app.meter_by_name(permit.organization, params.get("name"))?;
     let author = author(&permit.credential, &context);
-    let gate = app.gate(permit.organization).write_owned().await;
+    let locked = app.lock_meters(permit.organization).await;
     app.blocking(move |app| {
-        let _gate = gate;
+        let _locked = locked;
         let held = MeterUse::of(&app.engine, permit.organization, meter_id(&meter));
         if held.stats.versions > 0 {
             return Err(Kind::ResourceInUse {

@@ -1,8 +1,8 @@
 //! Credentials, for the server's administrator: API keys of any organization.
 
+use crate::access::{CredentialsRead, CredentialsWrite, KEYS};
 use crate::app::{App, author};
 use crate::page::{self, Page};
-use crate::permissions::{self, CredentialsRead, CredentialsWrite};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
@@ -15,7 +15,8 @@ use meterd_fault::{Fault, Format, JsonType, Kind, Location, Problem, Resource, R
 use meterd_http::fields::{Fields, Problems, texts_of};
 use meterd_http::json::{Json, child};
 use meterd_http::{
-    AdminPermit, Body, Checked, Context, Failure, NoContent, Params, Query, ReplayBody, Reply,
+    AdminPermit, Body, Checked, Context, Failure, LongWork, NoContent, Params, Query, ReplayBody,
+    Reply,
 };
 use meterd_model::{OrganizationId, TextError, Timestamp};
 use serde::Serialize;
@@ -23,21 +24,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// What native keys may be.
-pub const KEYS: KeyRules = KeyRules {
-    surface: "native",
-    serves_administrators: true,
-    environments: &[Environment::Live],
-    is_permission: permissions::is_known,
-    permission_rule: || {
-        let grantable = permissions::grantable().into_iter();
-        Rule::OneOf {
-            allowed: grantable.map(Into::into).collect(),
-        }
-    },
-    limits: Vec::new,
-};
 
 /// Data sets, by the words for them.
 const ENVIRONMENTS: [(&str, Environment); 2] =
@@ -228,10 +214,13 @@ fn check_limits(fields: &mut Fields<'_>) -> Option<Vec<(String, u64)>> {
     Some(limits)
 }
 
-/// Numbers in place of those of a surface's limits.
-fn own_limits(rules: &KeyRules, given: Vec<(String, u64)>) -> Result<Vec<LimitPolicy>, Fault> {
+/// Numbers in place of those of a surface's limits, by their names. `Invalid` if it has not all of them.
+pub fn own_limits(
+    rules: &KeyRules,
+    given: impl IntoIterator<Item = (String, u64)>,
+) -> Result<Vec<LimitPolicy>, Fault> {
     let mut problems = Problems::default();
-    let mut limits = Vec::with_capacity(given.len());
+    let mut limits = Vec::new();
     for (name, number) in given {
         match rules.limit(&name, number) {
             Some(limit) => limits.push(limit),

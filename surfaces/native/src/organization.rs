@@ -1,12 +1,12 @@
 //! Organizations, for the server's administrator.
 
+use crate::access::{OrganizationsRead, OrganizationsWrite};
 use crate::app::{App, author};
 use crate::page::{Page, PageQuery};
-use crate::permissions::{OrganizationsRead, OrganizationsWrite};
 use axum::extract::State;
 use meterd_control::{List, Organization, Stored};
 use meterd_http::fields::Fields;
-use meterd_http::{AdminPermit, Body, Checked, Context, Failure, Params, Query, Reply};
+use meterd_http::{AdminPermit, Body, Checked, Context, Failure, LongWork, Params, Query, Reply};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

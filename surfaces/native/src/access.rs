@@ -1,6 +1,21 @@
-//! The permissions that a native credential can hold.
+//! What native keys may be, and the permissions that they can hold.
 
+use crate::surface::SURFACE;
+use meterd_control::{Environment, KeyRules};
+use meterd_fault::Rule;
 use meterd_http::Permission;
+
+/// What native keys may be.
+pub const KEYS: KeyRules = KeyRules {
+    surface: SURFACE,
+    serves_administrators: true,
+    environments: &[Environment::Live],
+    is_permission: is_known,
+    permission_rule: || Rule::OneOf {
+        allowed: grantable().into_iter().map(Into::into).collect(),
+    },
+    limits: Vec::new,
+};
 
 macro_rules! permissions {
     ($($name:ident = $text:literal),+ $(,)?) => {

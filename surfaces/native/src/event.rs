@@ -1,12 +1,12 @@
 //! What happened: changes and ingest, in the caller's organization, or on the server for its administrator.
 
+use crate::access::EventsRead;
 use crate::app::App;
 use crate::page::{self, Page};
-use crate::permissions::EventsRead;
 use axum::extract::State;
 use meterd_control::{Cursor, Event, EventFilter};
 use meterd_http::fields::Fields;
-use meterd_http::{Checked, Failure, HomePermit, Query, Reply};
+use meterd_http::{Checked, Failure, HomePermit, LongWork, Query, Reply};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]

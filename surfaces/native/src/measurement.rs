@@ -1,21 +1,19 @@
 //! Measurements: send, list, and ask what became of one.
 
+use crate::access::{MeasurementsRead, MeasurementsWrite};
 use crate::app::{App, author, meter_id};
 use crate::dialect::ItemFault;
 use crate::ingest::{self, BrokenLines, MeterFields, Meters, RejectedRow, Rows};
 use crate::page::{self, Page};
-use crate::permissions::{MeasurementsRead, MeasurementsWrite};
 use axum::body::Bytes;
 use axum::extract::State;
 use meterd_control::{Meter, NewEvent};
-use meterd_engine::{
-    Action, Batch, Cancel, Filter, ListCursor, Listing, OnConflict, Trace, Verdict,
-};
+use meterd_engine::{Action, Batch, Filter, ListCursor, Listing, OnConflict, Trace, Verdict};
 use meterd_fault::{Fault, Kind, Problem, Resource, Rule};
 use meterd_http::body::{JSON, NDJSON, has_media_type};
 use meterd_http::fields::{Fields, PROBLEMS_MAX};
 use meterd_http::{
-    CancelOnDrop, Checked, Context, Failure, Params, Permit, Query, RawBody, Reply, query_fault,
+    Checked, Context, Failure, LongWork, Params, Permit, Query, RawBody, Reply, query_fault,
 };
 use meterd_model::{
     Measurement, MeasurementId, MeterId, OrganizationId, Subject, Timestamp, Window, Zone,
@@ -134,7 +132,7 @@ pub enum BatchForm {
 
 /// Checks and stores a batch. Once this returns, all that it says accepted is durable and visible.
 pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> {
-    let gate = app.gate(batch.organization).read_owned().await;
+    let held = app.hold_meters(batch.organization).await;
     let rows = read_rows(app, &batch).await?;
     if batch.on_error == OnError::Abort {
         refuse_bad_rows(&rows.rejected)?;
@@ -161,10 +159,10 @@ pub async fn ingest(app: &App, batch: SentBatch) -> Result<IngestAnswer, Fault> 
         };
         let is_large = batch.bytes.len() > READ_INLINE_MAX_BYTES;
         let app = app.clone();
-        // A task of its own keeps the gate until the batch is decided, also when the client goes away.
+        // A task of its own holds the meters until the batch is decided, also when the client goes away.
         let decided = tokio::spawn(async move {
             let receipt = app.submit(sent, is_large).await;
-            drop(gate);
+            drop(held);
             receipt
         });
         let receipt = decided.await.map_err(Fault::internal)??;
@@ -458,16 +456,11 @@ pub(crate) async fn list_measurements(
         limit: query.limit,
         ..Listing::default()
     };
-    let cancel = Cancel::new();
-    // When the client goes away this future is dropped, and the listing with it.
-    let _cancel_on_drop = CancelOnDrop(cancel.clone());
-    let slot = app.query_slot(organization).await?;
     let page = app
-        .blocking(move |app| {
-            let _slot = slot;
+        .query(organization, move |app, cancel| {
             let page = app
                 .engine
-                .list(organization, &listing, &cancel)
+                .list(organization, &listing, cancel)
                 .map_err(query_fault)?;
             let mut names = MeterNames::new(app, organization);
             let items = page
@@ -557,15 +550,10 @@ pub(crate) async fn trace_measurement(
     let Ok(id) = MeasurementId::new(asked) else {
         return Err(not_found.into());
     };
-    let cancel = Cancel::new();
-    // When the client goes away this future is dropped, and the search with it.
-    let _cancel_on_drop = CancelOnDrop(cancel.clone());
-    let slot = app.query_slot(organization).await?;
     let view = app
-        .blocking(move |app| {
-            let _slot = slot;
+        .query(organization, move |app, cancel| {
             let trace = (app.engine)
-                .trace(organization, &id, VERSIONS_MAX, &cancel)
+                .trace(organization, &id, VERSIONS_MAX, cancel)
                 .map_err(query_fault)?
                 .ok_or(not_found)?;
             trace_view(app, organization, &id, &trace)

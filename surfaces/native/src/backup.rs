@@ -1,13 +1,13 @@
 //! Backups of the whole server, while it runs.
 
+use crate::access::BackupsWrite;
 use crate::app::App;
-use crate::permissions::BackupsWrite;
 use axum::extract::State;
 use axum::http::StatusCode;
 use meterd_engine::MaintenanceError;
 use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::fields::Fields;
-use meterd_http::{AdminPermit, Body, Checked, Failure, Reply, submit_fault};
+use meterd_http::{AdminPermit, Body, Checked, Failure, LongWork, Reply, submit_fault};
 use serde::Serialize;
 use std::fs::{self, DirBuilder, File};
 use std::io;
