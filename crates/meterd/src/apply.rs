@@ -376,6 +376,10 @@ fn apply_meter(
         println!("  meter {name}: created");
         return Ok(());
     };
+    let wanted = Meter {
+        managed_by: current.document.managed_by.clone(),
+        ..wanted
+    };
     if current.document == wanted {
         println!("  meter {name}: unchanged");
         return Ok(());

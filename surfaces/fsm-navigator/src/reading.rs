@@ -9,7 +9,7 @@ use crate::envelope::{Beside, One};
 use crate::job::Job;
 use crate::meter::{AssetMeter, MeterView, Metered};
 use crate::record::Look;
-use crate::register::{Current, Entry, JOB_ID, READING_ID, Register, SOURCE, with_engine_meter};
+use crate::register::{Current, Entry, JOB_ID, READING_ID, Register, SOURCE};
 use crate::threshold::{Crossing, ThresholdView, settle};
 use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, refused, required, rule, text};
 use axum::extract::State;
@@ -233,7 +233,6 @@ async fn submit(
         .blocking(move |app| {
             let store = app.control.store();
             let meter = store.get::<AssetMeter>(space, meter)?;
-            let meter = with_engine_meter(store, &author, meter)?;
             let meter = settle(store, &app.engine, &author, meter)?;
             accept(app, &author, &meter, new)
         })

@@ -2,8 +2,9 @@
 //! a subject. So the native API answers for a whole fleet at once.
 
 use crate::meter::AssetMeter;
-use crate::record::{Look, replace_changed};
-use meterd_control::{Author, Meter, Store, Stored, Writes};
+use crate::record::Look;
+use crate::surface::SURFACE;
+use meterd_control::{Meter, Stored, Writes};
 use meterd_engine::{Cancel, Engine, Filter, ListCursor, ListOrder, Listed, Listing};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::query_fault;
@@ -12,7 +13,6 @@ use meterd_model::{
     MeterKind, MeterName, OrganizationId, RESET, Subject, TextError, Timestamp, ValueField,
 };
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -258,33 +258,17 @@ pub(crate) fn engine_meter(
                 name: MeterName::new(name).map_err(Fault::internal)?,
                 definition,
                 retention_days: None,
+                managed_by: Some(SURFACE.to_owned()),
             };
             return Ok(writes.create(space, meter)?.id);
         };
-        if serves(&found, &definition) && !taken.contains(&found.id) {
+        // What somebody else made may be deleted or defined anew.
+        let is_own = found.document.managed_by.as_deref() == Some(SURFACE);
+        if is_own && found.document.definition == definition && !taken.contains(&found.id) {
             return Ok(found.id);
         }
     }
     Err(Fault::internal("all names of meters are taken"))
-}
-
-/// The meter with an engine meter that is there: one without measurements can be deleted through the native API.
-pub(crate) fn with_engine_meter(
-    store: &Store,
-    author: &Author,
-    stored: Arc<Stored<AssetMeter>>,
-) -> Result<Arc<Stored<AssetMeter>>, Fault> {
-    let space = stored.organization;
-    if (store.find::<Meter>(space, stored.document.engine_meter)?).is_some() {
-        return Ok(stored);
-    }
-    store.write(author, |writes| {
-        let current = writes.get::<AssetMeter>(space, stored.id)?;
-        let mut meter = current.document.clone();
-        let (asset, name, unit) = (meter.asset_id, &meter.meter_name, &meter.unit);
-        meter.engine_meter = engine_meter(writes, space, asset, name, unit)?;
-        replace_changed(writes, &current, meter)
-    })
 }
 
 fn definition(unit: &str) -> Result<MeterDefinition, TextError> {
@@ -296,15 +280,6 @@ fn definition(unit: &str) -> Result<MeterDefinition, TextError> {
         values: [(field(READING)?, ValueField { unit })].into(),
         attributes: attributes.into_iter().collect::<Result<_, _>>()?,
     })
-}
-
-/// Whether a meter that somebody made takes what one of this definition does.
-fn serves(meter: &Arc<Stored<Meter>>, definition: &MeterDefinition) -> bool {
-    let known = &meter.document.definition;
-    let mut values = definition.values.iter();
-    known.kind == definition.kind
-        && values.all(|(name, field)| known.values.get(name) == Some(field))
-        && known.attributes.is_superset(&definition.attributes)
 }
 
 /// Lower case, and `_` for all that is no letter or digit.

@@ -36,6 +36,8 @@ pub(crate) struct MeterView {
     values: BTreeMap<String, ValueField>,
     attributes: Vec<String>,
     retention_days: Option<u32>,
+    /// The surface that made it for itself, if one did.
+    managed_by: Option<String>,
     version: u64,
     created_at: String,
     updated_at: String,
@@ -59,6 +61,7 @@ impl MeterView {
                 .map(ToString::to_string)
                 .collect(),
             retention_days: stored.document.retention_days,
+            managed_by: stored.document.managed_by.clone(),
             version: stored.version,
             created_at: stored.created_at.to_string(),
             updated_at: stored.modified_at.to_string(),
@@ -154,13 +157,17 @@ impl App {
         let seen = change
             .version
             .is_none_or(|version| version == current.version);
-        if seen && current.document == change.meter {
+        let wanted = Meter {
+            managed_by: current.document.managed_by.clone(),
+            ..change.meter
+        };
+        if seen && current.document == wanted {
             return Ok(current);
         }
         store.update::<Meter>(organization, id, change.version, author, |stored| {
             let held = MeterUse::of(&self.engine, organization, meter_id(stored));
-            check_meter_change(&stored.document, &change.meter, &held)?;
-            Ok(change.meter)
+            check_meter_change(&stored.document, &wanted, &held)?;
+            Ok(wanted)
         })
     }
 }
@@ -177,6 +184,7 @@ pub(crate) async fn delete_meter(
     let locked = app.lock_meters(permit.organization).await;
     app.blocking(move |app| {
         let _locked = locked;
+        refuse_managed(&meter.document, "deletion")?;
         let held = MeterUse::of(&app.engine, permit.organization, meter_id(&meter));
         if held.stats.versions > 0 {
             return Err(Kind::ResourceInUse {
@@ -222,8 +230,23 @@ impl MeterUse {
     }
 }
 
-/// What already holds data must stay as it is.
+/// What a surface made for itself must not be taken from under it.
+fn refuse_managed(meter: &Meter, action: &str) -> Result<(), Fault> {
+    match &meter.managed_by {
+        None => Ok(()),
+        Some(surface) => Err(Kind::ActionNotSupported {
+            resource: Resource::Meter,
+            action: format!("{action}: the surface {surface} manages it"),
+        }
+        .into()),
+    }
+}
+
+/// What already holds data must stay as it is, and what a surface defined. Only `definition` is looked at.
 pub fn check_meter_change(current: &Meter, wanted: &Meter, held: &MeterUse) -> Result<(), Fault> {
+    if current.definition != wanted.definition {
+        refuse_managed(current, "another definition")?;
+    }
     let MeterUse {
         stats: held,
         example,
@@ -280,7 +303,7 @@ impl Checked for MeterChange {
             .integer("version", 1, i64::MAX)
             .and_then(|version| u64::try_from(version).ok());
         // What a GET shows may be sent back whole.
-        for shown in ["id", "created_at", "updated_at"] {
+        for shown in ["id", "managed_by", "created_at", "updated_at"] {
             let _ = fields.take(shown);
         }
         let meter = check_meter(fields)?;
@@ -324,6 +347,7 @@ fn check_meter(fields: &mut Fields<'_>) -> Option<Meter> {
             attributes,
         },
         retention_days: retention_days.and_then(|days| u32::try_from(days).ok()),
+        managed_by: None,
     })
 }
 

@@ -92,8 +92,8 @@ const OPERATIONS: &[Operation] = &[
     Operation { method: "get", path: "/meters", id: "list_meters", summary: "List meters, newest first", tag: "meters", permission: Some("meters:read"), input: Input::Query(PAGE), idempotent: false, status: "200", answer: Some("MeterPage"), faults: &[Code::Invalid] },
     Operation { method: "post", path: "/meters", id: "create_meter", summary: "Create a meter", tag: "meters", permission: Some("meters:write"), input: Input::Body("NewMeter"), idempotent: true, status: "201", answer: Some("Meter"), faults: &[Code::ResourceExists] },
     Operation { method: "get", path: "/meters/{name}", id: "get_meter", summary: "Read a meter", tag: "meters", permission: Some("meters:read"), input: Input::None, idempotent: false, status: "200", answer: Some("Meter"), faults: &[Code::ResourceNotFound, Code::Invalid] },
-    Operation { method: "put", path: "/meters/{name}", id: "replace_meter", summary: "Replace a meter's definition; fields that hold data stay", tag: "meters", permission: Some("meters:write"), input: Input::Body("MeterChange"), idempotent: false, status: "200", answer: Some("Meter"), faults: &[Code::ResourceNotFound, Code::VersionMismatch, Code::ReferenceBroken] },
-    Operation { method: "delete", path: "/meters/{name}", id: "delete_meter", summary: "Delete a meter that holds no measurements", tag: "meters", permission: Some("meters:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::ResourceInUse, Code::Invalid] },
+    Operation { method: "put", path: "/meters/{name}", id: "replace_meter", summary: "Replace a meter's definition; fields that hold data stay", tag: "meters", permission: Some("meters:write"), input: Input::Body("MeterChange"), idempotent: false, status: "200", answer: Some("Meter"), faults: &[Code::ResourceNotFound, Code::VersionMismatch, Code::ReferenceBroken, Code::ActionNotSupported] },
+    Operation { method: "delete", path: "/meters/{name}", id: "delete_meter", summary: "Delete a meter that holds no measurements", tag: "meters", permission: Some("meters:write"), input: Input::None, idempotent: false, status: "204", answer: None, faults: &[Code::ResourceNotFound, Code::ResourceInUse, Code::ActionNotSupported, Code::Invalid] },
     Operation { method: "post", path: "/measurements", id: "ingest_measurements", summary: "Send measurements; each id is stored once", tag: "measurements", permission: Some("measurements:write"), input: Input::Ingest, idempotent: false, status: "200", answer: Some("IngestAnswer"), faults: &[Code::StorageFull, Code::StorageUnavailable] },
     Operation { method: "get", path: "/measurements", id: "list_measurements", summary: "List stored measurements, newest first", tag: "measurements", permission: Some("measurements:read"), input: Input::Query(&["meter", "subject", "from", "to", "limit", "cursor"]), idempotent: false, status: "200", answer: Some("MeasurementPage"), faults: &[Code::Invalid, Code::QueryTooExpensive] },
     Operation { method: "get", path: "/measurements/{id}", id: "trace_measurement", summary: "What became of a measurement", tag: "measurements", permission: Some("measurements:read"), input: Input::None, idempotent: false, status: "200", answer: Some("Trace"), faults: &[Code::ResourceNotFound, Code::Invalid] },
@@ -447,6 +447,7 @@ fn schemas() -> Value {
         "id": {"type": "string", "format": "uuid"}, "name": name(80), "kind": kind.clone(),
         "values": value_fields.clone(), "attributes": attributes.clone(),
         "retention_days": retention_days.clone(),
+        "managed_by": {"type": ["string", "null"], "description": "The surface that made the meter for itself: it is not deleted, nor defined anew, here."},
         "version": {"type": "integer", "minimum": 1}, "created_at": time(), "updated_at": time(),
     });
     let permissions = json!({"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "string", "anyOf": [
@@ -456,7 +457,7 @@ fn schemas() -> Value {
     let limits = json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}, "description": "Numbers in place of those of the surface's limits, by their names."});
     let environment = json!({"type": "string", "enum": ["live", "test"], "default": "live", "description": "Which of the organization's data sets it works on, where its surface knows two."});
     json!({
-        "Meter": object(&["id", "name", "kind", "values", "attributes", "retention_days", "version", "created_at", "updated_at"], meter_shown.clone()),
+        "Meter": object(&["id", "name", "kind", "values", "attributes", "retention_days", "managed_by", "version", "created_at", "updated_at"], meter_shown.clone()),
         "MeterPage": page_of("Meter"),
         "NewMeter": object(&["name", "kind"], json!({
             "name": name(80), "kind": kind.clone(), "values": nullable(value_fields.clone()), "attributes": nullable(attributes.clone()),
@@ -466,7 +467,7 @@ fn schemas() -> Value {
             "name": name(80), "kind": kind, "values": nullable(value_fields), "attributes": nullable(attributes),
             "retention_days": retention_days,
             "version": {"type": ["integer", "null"], "minimum": 1, "description": "The version you have seen; another one is a conflict."},
-            "id": {}, "created_at": {}, "updated_at": {},
+            "id": {}, "managed_by": {}, "created_at": {}, "updated_at": {},
         })),
         "NewMeasurement": object(&["id", "meter", "subject", "time"], json!({
             "id": measurement_id(),

@@ -6,6 +6,7 @@
 //! end of the interval: so the engine's ranges and calendar windows over stamps are the original's.
 
 use crate::settings::WattwatchersSettings;
+use crate::surface::SURFACE;
 use meterd_control::{Meter, Stored, Writes};
 use meterd_fault::Fault;
 use meterd_model::{FieldName, MeterDefinition, MeterKind, MeterName, OrganizationId, ValueField};
@@ -198,6 +199,7 @@ impl Stream {
                 attributes: BTreeSet::from([field(attribute)?]),
             },
             retention_days,
+            managed_by: Some(SURFACE.to_owned()),
         })
     }
 }

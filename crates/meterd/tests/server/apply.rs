@@ -556,4 +556,25 @@ base = 12
     ] {
         apply(&home, &meters.replace(from, to)).failed_with(&["fsm_navigator", word]);
     }
+    // What it made for itself in the engine is not defined anew, but may keep its measurements for less long.
+    let engine_meter = |kind: &str| {
+        format!(
+            r#"
+[[organization]]
+name = "acme"
+
+[[organization.meter]]
+name = "engine_hours"
+kind = "{kind}"
+values = {{ reading = {{ unit = "hours" }} }}
+attributes = ["job_id", "reading_id", "reset", "source"]
+retention_days = 4000
+"#
+        )
+    };
+    for word in ["updated", "unchanged"] {
+        let kept = apply(&home, &engine_meter("register")).succeeded();
+        assert_eq!(lines(&kept)[1..], [format!("meter engine_hours: {word}")]);
+    }
+    apply(&home, &engine_meter("gauge")).failed_with(&["engine_hours", "fsm-navigator"]);
 }

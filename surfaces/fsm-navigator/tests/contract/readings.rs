@@ -6,7 +6,7 @@ use meterd_control::{Applied, EventFilter, Meter};
 use meterd_engine::testing::SimulatedDisk;
 use meterd_engine::{Batch, OnConflict};
 use meterd_http::queries_max;
-use meterd_model::{Measurement, MeasurementId, MeterId, Subject, Timestamp};
+use meterd_model::{Measurement, MeasurementId, MeterId, MeterName, Subject, Timestamp};
 use meterd_surface_fsm_navigator::{
     Amount, NewMeter, NewReset, apply_meter, apply_reset, settle_all,
 };
@@ -256,16 +256,33 @@ fn a_measurement_of_something_else_is_no_repeat() {
 }
 
 #[test]
-fn an_engine_meter_that_was_deleted_comes_again() {
+fn an_engine_meter_is_not_shared_with_whoever_may_delete_it() {
     let world = World::start();
-    let (server, meter) = (&world.server, world.meter(&world.asset(), |_| {}));
+    let (server, asset) = (&world.server, world.asset());
     let store = server.control.store();
-    let find = || store.find_by_key::<Meter>(server.acme, "name", "engine_hours");
-    let made = find().unwrap().unwrap().id;
-    (store.delete::<Meter>(server.acme, made, None, &system())).unwrap();
+    let find = |name| {
+        store
+            .get_by_key::<Meter>(server.acme, "name", name)
+            .unwrap()
+    };
+    world.meter(&asset, |_| {});
+    let own = find("engine_hours").document.clone();
+    assert_eq!(own.managed_by.as_deref(), Some("fsm-navigator"));
+    let same_by_hand = Meter {
+        name: MeterName::new("fuel").unwrap(),
+        managed_by: None,
+        ..own
+    };
+    store.create(server.acme, same_by_hand, &system()).unwrap();
+    let meter = world.meter(&asset, |new| new.name = "Fuel".to_owned());
     world.read(1, meter, "5", "2026-01-01").expect(201);
-    assert!(find().unwrap().is_some());
-    assert_eq!(world.current(1), 5);
+    let held = |name| {
+        server
+            .engine
+            .meter_stats(server.acme, MeterId(find(name).id))
+            .versions
+    };
+    assert_eq!((held("fuel"), held("fuel_2")), (0, 1));
 }
 
 #[test]

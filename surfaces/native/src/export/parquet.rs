@@ -239,6 +239,7 @@ mod tests {
                 attributes: names("a").into_iter().collect::<BTreeSet<_>>(),
             },
             retention_days: None,
+            managed_by: None,
         };
         let measurement = Measurement {
             id: MeasurementId::new("a").unwrap(),

@@ -113,10 +113,6 @@ const NOT_NATIVE: &[(Code, &str)] = &[
     (Code::OauthRequestInvalid, "token endpoints"),
     (Code::OauthGrantUnsupported, "token endpoints"),
     (Code::OauthScopeInvalid, "token endpoints"),
-    (
-        Code::ActionNotSupported,
-        "T IoT Hub: actions on SIM products",
-    ),
     (Code::MeterNotConfigured, "FSM Navigator: meters of assets"),
     (Code::CapabilityMissing, "Wattwatchers: models of devices"),
     (Code::QuotaExhausted, "Meter: strategies in 30 days"),

@@ -38,3 +38,21 @@ fn a_meter_says_how_long_its_measurements_stay() {
     let changed = server.get("/v1/events?limit=1");
     assert_eq!(changed["items"][0]["changed"], json!(["retention_days"]));
 }
+
+#[test]
+fn a_meter_that_a_surface_manages_says_so_and_can_keep_its_measurements_for_less_long() {
+    let server = Server::start().with_meter();
+    server.made_by_a_surface("managed");
+    assert_eq!(
+        server.get("/v1/meters/api_calls")["managed_by"],
+        Value::Null
+    );
+    let mut meter = server.get("/v1/meters/managed");
+    assert_eq!(meter["managed_by"], "wattwatchers");
+    meter["retention_days"] = json!(30);
+    meter["managed_by"] = json!("nobody");
+    let put = request("PUT", "/v1/meters/managed").key(&server.key);
+    let changed = server.send(&put.json(meter.to_string())).expect(200);
+    assert_eq!(changed["retention_days"], 30);
+    assert_eq!(changed["managed_by"], "wattwatchers");
+}

@@ -1,9 +1,9 @@
 //! The server that the tests run against: the native surface, and trouble beside it.
 
-use meterd_control::{Control, Credential, LimitPolicy, NewCredential, SecretForm};
+use meterd_control::{Control, Credential, LimitPolicy, Meter, NewCredential, SecretForm};
 use meterd_engine::testing::SimulatedDisk;
 use meterd_http::{Bounds, Core, Mount, Surface};
-use meterd_model::OrganizationId;
+use meterd_model::{MeterName, OrganizationId};
 use meterd_surface_native::{App, NativeSurface};
 use meterd_testkit::client::{get, post};
 use meterd_testkit::{Held, Trouble, create_organization};
@@ -115,6 +115,18 @@ impl Server {
                 .expect(201);
         }
         self
+    }
+
+    /// Makes a meter of `acme` as a surface makes one for itself, defined as the usual one.
+    pub(crate) fn made_by_a_surface(&self, name: &str) {
+        let store = self.control.store();
+        let usual = store.get_by_key::<Meter>(self.acme, "name", "api_calls");
+        let meter = Meter {
+            name: MeterName::new(name).unwrap(),
+            managed_by: Some("wattwatchers".to_owned()),
+            ..usual.unwrap().document.clone()
+        };
+        store.create(self.acme, meter, &system()).unwrap();
     }
 
     pub(crate) fn get(&self, target: &str) -> Value {

@@ -78,6 +78,7 @@ fn no_record_goes_to_a_meter_that_is_being_deleted() {
     let store = world.control.store();
     let found = store.get_by_key::<Meter>(world.acme, "name", Stream::Long.meter_name());
     let meter = found.unwrap();
+    assert_eq!(meter.document.managed_by.as_deref(), Some("wattwatchers"));
 
     let (serial, author) = (Serial::parse(HOUSE).unwrap(), system());
     let body = json!([long_record(1_700_000_100, 6)]).to_string();

@@ -24,6 +24,7 @@ fn seeded() -> Server {
                 .json(replaced),
         )
         .expect(200);
+    server.made_by_a_surface("managed");
     server.ingest(&[row_with(
         "stored",
         &json!({"attributes": {"region": "eu", "plan": "pro"}}),
@@ -64,6 +65,14 @@ fn cases() -> Vec<Case> {
         }),
         case("meter with measurements", Code::ResourceInUse, |s| {
             request("DELETE", "/v1/meters/api_calls").key(&s.key)
+        }),
+        case("managed meter", Code::ActionNotSupported, |s| {
+            request("DELETE", "/v1/meters/managed").key(&s.key)
+        }),
+        case("managed meter, defined anew", Code::ActionNotSupported, |s| {
+            request("PUT", "/v1/meters/managed")
+                .key(&s.key)
+                .json(r#"{"name":"managed","kind":"gauge"}"#)
         }),
         exchange("rotate a revoked credential", Code::TransitionNotAllowed, |s| {
             let (credential, _) = s.issue(|_| {});
