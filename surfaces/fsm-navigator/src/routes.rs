@@ -1,4 +1,4 @@
-//! Every route of the surface, by resource. Paths are those of the second style of addressing, see `address`.
+//! The table of contents of the surface. Paths are those of the second style of addressing, see `address`.
 
 use crate::app::App;
 use crate::asset::{Asset, retrieve_asset};

@@ -1,4 +1,5 @@
-//! meterd's own API below `/v1`: meters, measurements, queries, organizations, credentials, events and the catalogue.
+//! The native surface: meterd's own API below `/v1`, with meters, measurements, queries, organizations, credentials, events
+//! and the catalogue.
 
 // The schemas of the OpenAPI document are one literal.
 #![recursion_limit = "256"]

@@ -1,4 +1,4 @@
-//! The table of contents of `/v1`.
+//! The table of contents of the surface.
 
 use crate::app::App;
 use crate::backup::create_backup;
