@@ -61,6 +61,12 @@ impl Held {
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gate.close();
+    }
+}
+
 async fn panicking() -> NoContent {
     panic!("a handler of the tests panics, as it should");
 }

@@ -11,7 +11,7 @@ use meterd_surface_m3ter::{
     documents, provision, remember_ids, work,
 };
 use meterd_testkit::client::{Answer, Request, request};
-use meterd_testkit::{Trouble, create_organization, now, system};
+use meterd_testkit::{Held, Trouble, create_organization, now, system};
 use serde_json::{Value, json};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
@@ -49,6 +49,8 @@ impl Default for Options {
 /// A running server with the organizations `acme` and `rival`. What it is asked without further words is asked with
 /// the token of acme's administrator.
 pub(crate) struct Server {
+    /// Goes before the server, which waits for requests in hand.
+    pub(crate) held: Held,
     running: meterd_testkit::Server,
     pub(crate) app: App,
     pub(crate) acme: Tenant,
@@ -91,7 +93,7 @@ impl Server {
 
     pub(crate) fn start_with(options: Options) -> Self {
         let settings = options.settings;
-        let mut app = None;
+        let (mut app, mut held) = (None, None);
         let told = Told::default();
         let running = meterd_testkit::Server::start(options.general, |parts| {
             for name in ["acme", "rival"] {
@@ -111,7 +113,9 @@ impl Server {
                 tokio::spawn(work(made.clone(), now));
             }
             let surface = Arc::new(M3terSurface::new(made)) as Arc<dyn Surface>;
-            let trouble = Arc::new(Trouble::over(Arc::clone(&surface)).0) as Arc<dyn Surface>;
+            let (trouble, holding) = Trouble::over(Arc::clone(&surface));
+            held = Some(holding);
+            let trouble = Arc::new(trouble) as Arc<dyn Surface>;
             // The pipeline wants something that answers below no prefix, too.
             [("/m3ter", &surface), ("", &surface), ("/trouble", &trouble)]
                 .map(|(prefix, surface)| Mount {
@@ -133,6 +137,7 @@ impl Server {
             acme: tenant("acme"),
             rival: tenant("rival"),
             app: app.unwrap(),
+            held: held.unwrap(),
             running,
             told,
         }

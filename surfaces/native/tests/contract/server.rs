@@ -26,6 +26,8 @@ pub(crate) struct Options {
 
 /// A running server with two organizations, `acme` and `rival`, and a key with every permission for each.
 pub(crate) struct Server {
+    /// Goes before the server, which waits for requests in hand.
+    pub(crate) held: Held,
     running: meterd_testkit::Server,
     pub(crate) acme: OrganizationId,
     /// Of `acme`.
@@ -33,7 +35,6 @@ pub(crate) struct Server {
     pub(crate) rival_key: String,
     pub(crate) admin_key: String,
     pub(crate) core: Core,
-    pub(crate) held: Held,
 }
 
 impl Deref for Server {
@@ -160,12 +161,6 @@ impl Server {
             self.get("/v1/meters?limit=1000"),
             sums.json()["rows"],
         ])
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.held.release();
     }
 }
 

@@ -68,12 +68,27 @@ pub(super) const QUEUED: Group = Group {
 
 pub(super) const TROUBLE: Group = Group {
     name: "trouble",
-    start: Server::start,
+    start: || {
+        let mut options = Options::default();
+        options.general.bounds.in_flight_max = 1;
+        Server::start_with(options)
+    },
     cases: || {
         vec![
             case("a panic", Code::Internal, |_| get("/trouble/panic")),
             case("a handler that hangs", Code::TimedOut, |_| {
                 get("/trouble/slow")
+            }),
+            exchange("one request too many", Code::Overloaded, |s| {
+                let hold = post("/trouble/hold").key(&s.acme.admin.token).body("");
+                std::thread::scope(|scope| {
+                    let held = scope.spawn(|| s.send(&hold));
+                    s.held.wait_for_one();
+                    let refused = s.ask("GET", "/products", None);
+                    s.held.release();
+                    assert_eq!(held.join().unwrap().status, 204);
+                    refused
+                })
             }),
         ]
     },
