@@ -118,6 +118,13 @@ impl Calculation {
     pub fn places(&self) -> impl Iterator<Item = usize> {
         self.slots.iter().map(|slot| slot.place)
     }
+
+    /// Steps that an evaluation takes at most: one for each operator and argument, and [`POWER_OPERATIONS`] for a power.
+    ///
+    /// [`POWER_OPERATIONS`]: crate::POWER_OPERATIONS
+    pub fn operations(&self) -> usize {
+        self.root.operations()
+    }
 }
 
 /// To it, a type is `None` where it cannot be told, as of `null` and of unknown names; that fits everywhere.

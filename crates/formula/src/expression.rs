@@ -3,6 +3,9 @@
 use crate::evaluate::Value;
 use meterd_model::Decimal;
 
+/// What a power counts as: it may take as many multiplications.
+pub const POWER_OPERATIONS: usize = 100;
+
 /// A formula whose grammar is right; whether its names exist and its types agree is for [`Formula::check`].
 ///
 /// Its text is the formula in one spelling, with no more parentheses than it needs.
@@ -55,6 +58,39 @@ pub(crate) enum Node {
     Logic(Logic, Vec<Expression>),
     Choice(Box<Choice>),
     Call(Function, Vec<Expression>),
+}
+
+impl Expression {
+    /// See [`Calculation::operations`](crate::Calculation::operations).
+    pub(crate) fn operations(&self) -> usize {
+        let all = |expressions: &[Self]| expressions.iter().map(Self::operations).sum::<usize>();
+        match &self.node {
+            Node::Number(_) | Node::Text(_) | Node::Constant(_) | Node::Name(_) => 0,
+            Node::Sign { operand, .. } => 1 + operand.operations(),
+            Node::Arithmetic { first, steps, .. } => {
+                let steps = steps.iter().map(|step| {
+                    let own = match step.operator {
+                        Arithmetic::Power => POWER_OPERATIONS,
+                        _ => 1,
+                    };
+                    own + step.operand.operations()
+                });
+                first.operations() + steps.sum::<usize>()
+            }
+            Node::Comparison(_, operands) => 1 + all(operands.as_slice()),
+            Node::Logic(_, operands) => operands.len() + all(operands),
+            Node::Choice(choice) => {
+                let Choice {
+                    condition,
+                    then,
+                    otherwise,
+                } = choice.as_ref();
+                1 + condition.operations() + then.operations() + otherwise.operations()
+            }
+            Node::Call(Function::Power, arguments) => POWER_OPERATIONS + all(arguments),
+            Node::Call(_, arguments) => arguments.len() + all(arguments),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

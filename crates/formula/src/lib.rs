@@ -47,7 +47,7 @@ mod token;
 
 pub use check::{Calculation, CheckError, Misfit, Type, Variable};
 pub use evaluate::{EvaluateError, Failure, Value};
-pub use expression::Formula;
+pub use expression::{Formula, POWER_OPERATIONS};
 pub use parse::{DEPTH_MAX, LENGTH_MAX, POWERS_MAX, Syntax, SyntaxError};
 
 /// Something wrong with one place of a formula. As text it is a clause such as ``character 7: found `)`, but …``.

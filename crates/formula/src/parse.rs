@@ -10,7 +10,7 @@ use meterd_model::DecimalError;
 
 /// Most characters of a formula.
 pub const LENGTH_MAX: usize = 5000;
-/// Most powers of a formula: each may take a hundred multiplications.
+/// Most powers of a formula.
 pub const POWERS_MAX: usize = 32;
 /// Most parts of a formula that may lie inside one another, so that no stack overflows.
 pub const DEPTH_MAX: usize = 200;

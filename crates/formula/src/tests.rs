@@ -413,6 +413,23 @@ fn length_and_depth_are_bounded() {
 }
 
 #[test]
+fn operations_are_counted_before_anything_is_calculated() {
+    for (text, result, operations) in [
+        ("bytes", Type::Number, 0),
+        ("bytes + 1 - 2", Type::Number, 2),
+        ("-bytes * (1 + 2)", Type::Number, 3),
+        ("bytes ^ 2 / 2", Type::Number, 101),
+        ("Math.max(bytes, 1, 1 + 1)", Type::Number, 4),
+        ("live ? Math.pow(bytes, 2) : 0", Type::Number, 101),
+        ("live AND bytes > 1 OR IN(region, \"eu\")", Type::Boolean, 7),
+    ] {
+        let calculation = Formula::parse(text).unwrap();
+        let calculation = calculation.check(&variables(), result).unwrap();
+        assert_eq!(calculation.operations(), operations, "{text}");
+    }
+}
+
+#[test]
 fn text_has_one_spelling() {
     for (text, printed) in [
         ("((a))+(b*c)", "a + b * c"),

@@ -7,8 +7,11 @@ use crate::custom_fields::{CustomFields, Owner};
 use crate::meter::{DataField, DerivedField};
 use crate::wire::CustomValue;
 use meterd_fault::Rule;
-use meterd_formula::{Calculation, Formula, Type, Variable};
+use meterd_formula::{Calculation, Formula, POWER_OPERATIONS, Type, Variable};
 
+/// Most operations of all derived fields of a meter, which are evaluated for each measurement, and of a compound
+/// aggregation.
+pub(crate) const OPERATIONS_MAX: usize = 2_000;
 /// Most aggregations that one compound aggregation names.
 const AGGREGATIONS_MAX: usize = 100;
 /// Before the code of an aggregation in the calculation of a compound.
@@ -99,6 +102,25 @@ pub(crate) fn parse_derived(
     )
 }
 
+/// What calculations take together is bounded where they are saved; those that were saved before are calculated on.
+pub(crate) fn check_operations<'c>(
+    calculations: impl IntoIterator<Item = &'c Calculation>,
+    max: usize,
+) -> Result<(), Rule> {
+    let calculations = calculations.into_iter();
+    let operations: usize = calculations.map(Calculation::operations).sum();
+    if operations <= max {
+        return Ok(());
+    }
+    let text = format!(
+        "must take at most {max} operations, where a power counts as {POWER_OPERATIONS}; it takes {operations}"
+    );
+    Err(Rule::Other {
+        code: "operations",
+        text: text.into(),
+    })
+}
+
 /// Checks the calculation of a compound aggregation. Returns the codes of the aggregations it names, each once; whether
 /// they exist is for the caller to see.
 pub(crate) fn parse_compound(
@@ -132,7 +154,8 @@ pub(crate) fn parse_compound(
         })
     });
     let variables: Vec<_> = aggregations.chain(custom).collect();
-    check(formula, &variables, Type::Number)?;
+    let calculation = check(formula, &variables, Type::Number)?;
+    check_operations([&calculation], OPERATIONS_MAX)?;
     Ok(codes)
 }
 

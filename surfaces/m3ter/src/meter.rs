@@ -2,7 +2,7 @@
 
 use crate::access::Guarded;
 use crate::aggregation::Aggregation;
-use crate::calculation::{derived_sources, parse_derived};
+use crate::calculation::{OPERATIONS_MAX, check_operations, derived_sources, parse_derived};
 use crate::custom_fields::CustomFields;
 use crate::entity::{At, Entity, Filter, entity_event, every, paths};
 use crate::product::Product;
@@ -300,12 +300,17 @@ fn check_fields(
         }
     }
     let sources = derived_sources(data_fields, custom_fields);
+    let mut calculations = Vec::with_capacity(derived_fields.len());
     for (index, field) in derived_fields.iter().enumerate() {
-        if let Err(rule) = parse_derived(field, &sources) {
-            problems.push(Problem::body(
+        match parse_derived(field, &sources) {
+            Ok(calculation) => calculations.push(calculation),
+            Err(rule) => problems.push(Problem::body(
                 format!("/derivedFields/{index}/calculation"),
                 rule,
-            ));
+            )),
         }
+    }
+    if let Err(rule) = check_operations(&calculations, OPERATIONS_MAX) {
+        problems.push(Problem::body("/derivedFields", rule));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::access::{Access, Action, Guarded, Target};
 use crate::app::App;
+use crate::calculation::check_operations;
 use crate::custom_fields::CustomFields;
 use crate::entity::{At, Entity, Filter, entity_event, paths};
 use crate::event::{PREFIX, find_event, permit_event};
@@ -24,6 +25,8 @@ use uuid::Uuid;
 /// Configurations that one event can fire; they are evaluated inside the write that raises the event.
 const PER_EVENT_MAX: usize = 100;
 const CALCULATION_CHARS_MAX: usize = 5_000;
+/// Most operations of one; it may be looked at a thousand times within a write.
+const OPERATIONS_MAX: usize = 500;
 /// Rules that are remembered.
 const RULES_MAX: usize = 10_000;
 
@@ -298,19 +301,27 @@ impl Entity for Notification {
         // The kind is known to the store, so that looking it up cannot fail.
         let custom: CustomFields =
             current(at.app.control.store(), at.organization).unwrap_or_default();
-        if !is_known(&event_name) {
-            let text = "must be one of the names that events/types lists";
-            fields.refuse("eventName", other("event_name", text));
-        } else if let Some(text) = &calculation
-            && let Err(reason) = EventRule::parse(text, &event_name, &custom)
-        {
-            let text = format!("must be a calculation: {reason}");
-            fields.refuse("calculation", other("calculation", text));
-        } else if calculation.is_none() && !always_fire_event {
-            fields.refuse(
+        let checked = match &calculation {
+            _ if !is_known(&event_name) => {
+                let text = "must be one of the names that events/types lists";
+                fields.refuse("eventName", other("event_name", text));
+                Ok(())
+            }
+            Some(text) => match EventRule::parse(text, &event_name, &custom) {
+                Ok(rule) => check_operations([&rule.calculation], OPERATIONS_MAX),
+                Err(reason) => Err(other(
+                    "calculation",
+                    format!("must be a calculation: {reason}"),
+                )),
+            },
+            None if always_fire_event => Ok(()),
+            None => Err(other(
                 "calculation",
-                other("calculation", "is required unless alwaysFireEvent is true"),
-            );
+                "is required unless alwaysFireEvent is true",
+            )),
+        };
+        if let Err(rule) = checked {
+            fields.refuse("calculation", rule);
         }
         Some(Self {
             name: name?,

@@ -29,8 +29,8 @@ pub(crate) struct MeterPlan {
     pub(crate) derived: Vec<DerivedPlan>,
     /// The values behind the times.
     pub(crate) custom: Vec<CustomSource>,
-    /// About what the calculations of a row take, in their characters.
-    pub(crate) cost: usize,
+    /// Of the calculations of a row.
+    pub(crate) operations: usize,
 }
 
 /// Where a calculation gets the value of a custom field from.
@@ -131,14 +131,16 @@ impl MeterPlan {
             };
             custom.push(CustomSource::Fixed(own.unwrap_or(default).clone()));
         }
+        let calculations = derived
+            .iter()
+            .filter_map(|field| field.calculation.as_ref().ok());
+        let operations = calculations.map(Calculation::operations).sum();
         Ok(Self {
             id: MeterId(meter.id),
             fields,
             derived,
             custom,
-            cost: (document.derived_fields.iter())
-                .map(|field| field.calculation.len())
-                .sum(),
+            operations,
         })
     }
 }

@@ -19,8 +19,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Characters of calculations that a thread that serves connections evaluates for one request: some milliseconds.
-const COST_MAX: usize = 500_000;
+/// Operations of calculations that a thread that serves connections evaluates for one request: some milliseconds.
+const OPERATIONS_MAX: usize = 100_000;
 
 /// What is known of an account that rows name.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl<'b> Sorted<'b> {
     pub(super) fn is_costly(&self) -> bool {
         let plans = self.named.iter().flatten();
         let plans = plans.filter_map(|named| self.plans.get(named.meter)?.as_ref());
-        plans.map(|plan| plan.cost).sum::<usize>() > COST_MAX
+        plans.map(|plan| plan.operations).sum::<usize>() > OPERATIONS_MAX
     }
 
     /// Makes measurements of the rows. `found` is what became of the missing accounts, in their order; `id_base` what

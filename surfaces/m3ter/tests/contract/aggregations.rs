@@ -243,6 +243,11 @@ fn a_compound_names_aggregations_that_exist() {
         refused(&world.post("/compoundaggregations", &compound(&many.join("+")))),
         "Validation failed: calculation: must be a calculation: it names more than 100 aggregations"
     );
+    let long = format!("1{}", "+1".repeat(2_001));
+    assert_eq!(
+        refused(&world.post("/compoundaggregations", &compound(&long))),
+        "Validation failed: calculation: must take at most 2000 operations, where a power counts as 100; it takes 2001"
+    );
 
     let custom =
         json!({"version": 1, "account": {"discount": 0.5}, "compoundAggregation": {"top": 9}});

@@ -193,6 +193,25 @@ fn calculations_name_data_fields_timestamps_and_custom_fields() {
 }
 
 #[test]
+fn the_calculations_of_a_meter_take_a_bounded_time_together() {
+    let world = World::start();
+    // A thousand operations.
+    let half = format!("f0{} + f0 ^ 2", " + f0".repeat(899));
+    let derived = |last: &str| {
+        let fields = [
+            derived_field("a", "COST", &half),
+            derived_field("b", "COST", last),
+        ];
+        meter(&[data_field(0)], &fields)
+    };
+    assert_eq!(
+        refused(&world.post("/meters", &derived(&format!("{half} - 1")))),
+        "Validation failed: derivedFields: must take at most 2000 operations, where a power counts as 100; it takes 2001"
+    );
+    world.post("/meters", &derived(&half)).expect(200);
+}
+
+#[test]
 fn aggregations_keep_the_fields_they_are_of() {
     let world = World::start();
     let aggregation = json!({
