@@ -24,9 +24,10 @@ const READERS: usize = 4;
 const STORAGE_FULL_RETRY: Duration = Duration::from_secs(30);
 const STORAGE_UNAVAILABLE_RETRY: Duration = Duration::from_secs(5);
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_control.sql"),
     include_str!("../migrations/0002_files.sql"),
+    include_str!("../migrations/0003_event_members.sql"),
 ];
 
 /// Why the control plane's database cannot be used.

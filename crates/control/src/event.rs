@@ -77,9 +77,41 @@ pub struct EventFilter<'a> {
     pub audit_only: bool,
     /// What the type begins with.
     pub kind_prefix: Option<&'a str>,
-    /// Members of the data (names of letters only) and the texts they hold; all must match. Reads the organization's
-    /// events one by one.
-    pub members: &'a [(&'static str, &'a str)],
+    /// Members of the data and the texts they hold; all must match.
+    pub members: &'a [(EventMember, &'a str)],
+}
+
+/// A member of events' data that lists can be narrowed by where it is a text. Each has a column and an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventMember {
+    AccountId,
+    NotificationId,
+    NotificationCode,
+}
+
+impl EventMember {
+    pub const ALL: [Self; 3] = [
+        Self::AccountId,
+        Self::NotificationId,
+        Self::NotificationCode,
+    ];
+
+    /// In the data.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccountId => "accountId",
+            Self::NotificationId => "notificationId",
+            Self::NotificationCode => "notificationCode",
+        }
+    }
+
+    fn column(self) -> &'static str {
+        match self {
+            Self::AccountId => "account_id",
+            Self::NotificationId => "notification_id",
+            Self::NotificationCode => "notification_code",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -209,12 +241,14 @@ impl Events {
         minute: Option<i64>,
         author: &Author,
     ) -> Result<u64, Fault> {
-        let data = data.to_string();
-        if data.len() > EVENT_DATA_BYTES_MAX {
+        let [account_id, notification_id, notification_code] =
+            EventMember::ALL.map(|member| data.get(member.name()).and_then(Value::as_str));
+        let json = data.to_string();
+        if json.len() > EVENT_DATA_BYTES_MAX {
             return Err(Fault::internal(format!(
                 "append event {}: {} bytes of data",
                 event.kind,
-                data.len()
+                json.len()
             )));
         }
         let sequence = self
@@ -223,8 +257,8 @@ impl Events {
         let members = change.map(|change| Value::from(change.members.clone()).to_string());
         sql.prepare_cached(
             "INSERT INTO events (organization, sequence, is_change, at, type, actor, resource_kind, resource_id, \
-             version_before, version_after, changed, data, minute) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             version_before, version_after, changed, data, minute, account_id, notification_id, notification_code) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -239,8 +273,11 @@ impl Events {
                 change.and_then(|change| change.before),
                 change.and_then(|change| change.after),
                 members,
-                data,
+                json,
                 minute,
+                account_id,
+                notification_id,
+                notification_code,
             ])
         })
         .map_err(doing("append event"))?;
@@ -320,8 +357,14 @@ pub(crate) fn select_statement(direction: Direction, filter: &EventFilter<'_>) -
         "SELECT sequence, organization, at, type, actor, resource_kind, resource_id, version_before, \
          version_after, changed, data FROM events WHERE organization = ?1",
     );
+    // The plus leaves the order to the index of a member, which fewer events have than a type.
+    let type_condition = if filter.members.is_empty() {
+        " AND type = ?3"
+    } else {
+        " AND +type = ?3"
+    };
     let conditions = [
-        (filter.kind.is_some(), " AND type = ?3"),
+        (filter.kind.is_some(), type_condition),
         (filter.resource_kind.is_some(), " AND resource_kind = ?4"),
         (filter.resource_id.is_some(), " AND resource_id = ?5"),
         (filter.from.is_some(), " AND at >= ?6"),
@@ -335,14 +378,9 @@ pub(crate) fn select_statement(direction: Direction, filter: &EventFilter<'_>) -
         // The plus keeps the order of the primary key, since nearly all types of an organization begin alike.
         statement.push_str(" AND +type >= ?9 AND +type < ?10");
     }
-    for index in 0..filter.members.len() {
-        let path = 11 + 2 * index;
+    for ((member, _), place) in filter.members.iter().zip(11..) {
         // Writing to a string cannot fail.
-        let _ = write!(
-            statement,
-            " AND json_extract(data, ?{path}) = ?{}",
-            path + 1
-        );
+        let _ = write!(statement, " AND {} = ?{place}", member.column());
     }
     statement.push_str(match direction {
         Direction::NewestFirst => " AND sequence < ?2 ORDER BY sequence DESC LIMIT ?8",
@@ -379,9 +417,7 @@ fn select_values(
             .map(|prefix| format!("{prefix}{}", char::MAX));
         values.extend([text(filter.kind_prefix), text(end.as_deref())]);
     }
-    for (name, value) in filter.members {
-        values.extend([SqlValue::Text(format!("$.{name}")), text(Some(value))]);
-    }
+    values.extend(filter.members.iter().map(|(_, value)| text(Some(value))));
     values
 }
 

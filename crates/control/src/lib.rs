@@ -40,7 +40,8 @@ pub use cursor::{Cursor, CursorError};
 pub use database::OpenError;
 pub use document::{Changed, Document, Documents, Stored};
 pub use event::{
-    Change, EVENT_DATA_BYTES_MAX, EVENT_PAGE_MAX, Event, EventFilter, Events, NewEvent, ResourceRef,
+    Change, EVENT_DATA_BYTES_MAX, EVENT_PAGE_MAX, Event, EventFilter, EventMember, Events,
+    NewEvent, ResourceRef,
 };
 pub use files::{FileMeta, FileWriter, Files, NewFile};
 pub use idempotency::{

@@ -13,7 +13,7 @@ use crate::wire::{millis, one_spelling};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use meterd_control::{Cursor, EVENT_PAGE_MAX, Event, EventFilter};
+use meterd_control::{Cursor, EVENT_PAGE_MAX, Event, EventFilter, EventMember};
 use meterd_fault::{Fault, Kind, Resource, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
@@ -218,17 +218,7 @@ pub(crate) async fn list_events(
     let question = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
         Some(Question::read(fields))
     })?;
-    // Members are looked for in the data of one event after the other.
-    let slot = match question.members.as_slice() {
-        [] => None,
-        _ => Some(app.query_slot(seen.access.organization).await?),
-    };
-    let page = app
-        .blocking(move |app| {
-            let _slot = slot;
-            question.page(app, &seen)
-        })
-        .await?;
+    let page = app.blocking(move |app| question.page(app, &seen)).await?;
     Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
@@ -242,7 +232,7 @@ struct Question {
     prefix: Option<&'static str>,
     name: Option<String>,
     resource: Option<String>,
-    members: Vec<(&'static str, String)>,
+    members: Vec<(EventMember, String)>,
 }
 
 /// The words of `eventType` and what the names of their events begin with.
@@ -261,8 +251,8 @@ impl Question {
         let name = fields.string("eventName");
         let resource = fields.string("resourceId").map(one_spelling);
         let mut members = Vec::new();
-        for member in ["accountId", "notificationId", "notificationCode"] {
-            let value = fields.string(member).map(one_spelling);
+        for member in EventMember::ALL {
+            let value = fields.string(member.name()).map(one_spelling);
             members.extend(value.map(|value| (member, value)));
         }
         // Nothing is ever actioned, so that both answers are the same.
@@ -344,7 +334,7 @@ impl Question {
         let members: Vec<_> = self
             .members
             .iter()
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(member, value)| (*member, value.as_str()))
             .collect();
         let filter = EventFilter {
             kind: self.name.as_deref(),

@@ -1,7 +1,7 @@
 //! Opening, older and newer databases, damage, full disks, backups.
 
 use super::*;
-use crate::{EventFilter, OpenError};
+use crate::{EventFilter, EventMember, OpenError};
 use rusqlite::Connection;
 use std::os::unix::ffi::OsStrExt as _;
 use uuid::Uuid;
@@ -86,6 +86,33 @@ fn an_old_database_is_upgraded_and_keeps_its_versions() {
             .unwrap();
         assert_eq!((events.len(), events[0].sequence), (1, 7));
     }
+}
+
+#[test]
+fn events_of_an_old_database_are_found_by_what_their_data_say() {
+    let (_folder, path) = old_database();
+    let sql = Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("../../migrations/0002_files.sql"))
+        .unwrap();
+    sql.execute_batch(include_str!("fixtures/version-2.sql"))
+        .unwrap();
+    drop(sql);
+    let control = open_new(&path).unwrap();
+    let found = |members: &[(EventMember, &str)]| -> Vec<_> {
+        let filter = EventFilter {
+            members,
+            ..EventFilter::default()
+        };
+        let events = control.events().after(OLD_ORGANIZATION, &filter, 0, 9);
+        let events = events.unwrap().into_iter();
+        events.map(|event| event.sequence).collect()
+    };
+    let [account, notification, code] = EventMember::ALL;
+    assert_eq!(found(&[(account, "a-1")]), [8, 9]);
+    assert_eq!(found(&[(account, "a-1"), (notification, "n-1")]), [9]);
+    assert_eq!(found(&[(code, "n")]), [9]);
+    assert_eq!(found(&[(account, "7")]), [0; 0]);
+    assert!(control.verify().unwrap().is_sound());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files with an end, signed values, marks, and events by what their data say.
 
 use super::*;
-use crate::{EventFilter, FileMeta, NewEvent, NewFile};
+use crate::{EventFilter, EventMember, FileMeta, NewEvent, NewFile};
 use meterd_fault::Kind;
 use serde_json::json;
 use std::io::Read as _;
@@ -216,10 +216,16 @@ fn events_are_found_by_the_beginning_of_their_type_and_by_their_data() {
     let home = fixture.organization("home");
     let events = fixture.control.events();
     for (kind, data) in [
-        ("a.created", json!({"account": "1", "n": 1})),
-        ("a.x.created", json!({"account": "2"})),
-        ("ab.created", json!({"account": "1", "code": "c"})),
-        ("b.created", json!({"account": "1", "code": "c"})),
+        ("a.created", json!({"accountId": "1", "notificationId": 1})),
+        ("a.x.created", json!({"accountId": "2"})),
+        (
+            "ab.created",
+            json!({"accountId": "1", "notificationCode": "c"}),
+        ),
+        (
+            "b.created",
+            json!({"accountId": "1", "notificationCode": "c"}),
+        ),
     ] {
         let event = NewEvent {
             organization: home,
@@ -242,7 +248,7 @@ fn events_are_found_by_the_beginning_of_their_type_and_by_their_data() {
     };
     assert_eq!(found(prefix("a.")), ["a.x.created", "a.created"]);
     assert_eq!(found(prefix("c")), Vec::<String>::new());
-    let members = &[("account", "1")];
+    let members = &[(EventMember::AccountId, "1")];
     assert_eq!(
         found(EventFilter {
             members,
@@ -252,7 +258,10 @@ fn events_are_found_by_the_beginning_of_their_type_and_by_their_data() {
     );
     assert_eq!(
         found(EventFilter {
-            members: &[("account", "1"), ("code", "c")],
+            members: &[
+                (EventMember::AccountId, "1"),
+                (EventMember::NotificationCode, "c")
+            ],
             ..prefix("ab")
         }),
         ["ab.created"]
@@ -268,14 +277,14 @@ fn events_are_found_by_the_beginning_of_their_type_and_by_their_data() {
     // Text and number are not the same, and a strange value is only a value.
     assert!(
         found(EventFilter {
-            members: &[("n", "1")],
+            members: &[(EventMember::NotificationId, "1")],
             ..EventFilter::default()
         })
         .is_empty()
     );
     assert!(
         found(EventFilter {
-            members: &[("account", "' OR 1=1")],
+            members: &[(EventMember::AccountId, "' OR 1=1")],
             ..EventFilter::default()
         })
         .is_empty()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::{Direction, select_statement};
-use crate::{Actor, Cursor, EventFilter, List, NewEvent, Order, PAGE_MAX, Settings};
+use crate::{Actor, Cursor, EventFilter, EventMember, List, NewEvent, Order, PAGE_MAX, Settings};
 use meterd_fault::Kind;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -671,8 +671,26 @@ fn events_of_a_rare_type_are_found_by_index() {
         audit_only: true,
         ..EventFilter::default()
     };
+    let member = |member| [(member, "7")];
+    let [account, notification, code] = EventMember::ALL.map(member);
+    let of_members = [
+        (&account, "events_by_account"),
+        (&notification, "events_by_notification"),
+        (&code, "events_by_notification_code"),
+    ]
+    .map(|(members, index)| {
+        let filter = EventFilter {
+            kind_prefix: Some("meter."),
+            members,
+            ..rare
+        };
+        (filter, index)
+    });
     for direction in [Direction::NewestFirst, Direction::OldestFirst] {
-        for (filter, index) in [(&rare, "events_by_type"), (&audit, "events_by_class")] {
+        let of_members = of_members.iter().map(|(filter, index)| (filter, *index));
+        for (filter, index) in
+            of_members.chain([(&rare, "events_by_type"), (&audit, "events_by_class")])
+        {
             let statement = select_statement(direction, filter);
             let plan: Vec<String> = fixture
                 .control
@@ -686,7 +704,7 @@ fn events_of_a_rare_type_are_found_by_index() {
                 })
                 .unwrap();
             assert_eq!(plan.len(), 1, "no sorting: {plan:?}");
-            assert!(plan[0].contains(index), "{plan:?}");
+            assert!(plan[0].contains(&format!("{index} ")), "{plan:?}");
         }
     }
 }

@@ -233,6 +233,11 @@ fn calculations_are_checked_when_they_are_saved() {
         answer.starts_with("Validation failed: calculation: must be a calculation: character"),
         "{answer}"
     );
+    let long = format!("new.version{} > 0", " + 1".repeat(500));
+    assert_eq!(
+        refused(&notification("x", Some(&long))),
+        "Validation failed: calculation: must take at most 500 operations, where a power counts as 100; it takes 501"
+    );
     let mut body = notification("x", Some("true"));
     body["eventName"] = json!("account.created");
     assert_eq!(
