@@ -164,6 +164,8 @@ pub(crate) struct Put {
     pub(crate) organization: OrganizationId,
     pub(crate) unique: Keys,
     pub(crate) index: Keys,
+    /// Of the document as JSON.
+    pub(crate) bytes: usize,
     pub(crate) stored: Arc<dyn Any + Send + Sync>,
 }
 
@@ -197,13 +199,14 @@ pub(crate) fn parse<D: Document>(row: &Row) -> Result<(Stored<D>, bool), String>
     Ok((stored, is_old))
 }
 
-pub(crate) fn put<D: Document>(stored: Arc<Stored<D>>) -> Put {
+pub(crate) fn put<D: Document>(stored: Arc<Stored<D>>, bytes: usize) -> Put {
     Put {
         kind: D::KIND,
         id: stored.id,
         organization: stored.organization,
         unique: distinct(stored.document.unique_keys()),
         index: distinct(stored.document.index_keys()),
+        bytes,
         stored,
     }
 }
@@ -215,8 +218,9 @@ fn load<D: Document>(row: &Row) -> Result<Loaded, String> {
     } else {
         None
     };
+    let bytes = upgraded.as_ref().unwrap_or(&row.document).len();
     Ok(Loaded {
-        put: put(Arc::new(stored)),
+        put: put(Arc::new(stored), bytes),
         upgraded,
     })
 }

@@ -65,6 +65,7 @@ pub use token::{IssuedToken, TOKEN_BYTES_MAX, Tokens};
 
 use database::{Database, ReadOnly, doing};
 use event::EventsKept;
+use memory::Held;
 use meterd_fault::Fault;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct Settings {
     pub other_events_max: u64,
     /// Resources of all kinds per organization, and organizations on the server. All are held in memory.
     pub resources_max: usize,
+    /// Bytes of their documents as JSON, per organization.
+    pub resource_bytes_max: usize,
     /// Keys that the limiter keeps in memory.
     pub limiter_keys_max: usize,
     /// Bytes of all files of one organization.
@@ -96,6 +99,7 @@ impl Default for Settings {
             change_events_max: 100_000,
             other_events_max: 100_000,
             resources_max: 500_000,
+            resource_bytes_max: 256 * 1024 * 1024,
             limiter_keys_max: KEYS_MAX,
             files_bytes_max: 20 * 1024 * 1024 * 1024,
         }
@@ -133,7 +137,10 @@ impl Control {
             Arc::clone(&database),
             events.clone(),
             &documents,
-            settings.resources_max,
+            Held {
+                resources: settings.resources_max,
+                bytes: settings.resource_bytes_max,
+            },
         )?;
         let credentials = Credentials::open(store.clone());
         let tokens = Tokens::open(&database, credentials.clone())?;

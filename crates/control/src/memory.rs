@@ -12,7 +12,15 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(crate) struct Memory {
     kinds: HashMap<&'static str, KindMemory>,
-    totals: HashMap<OrganizationId, usize>,
+    held: HashMap<OrganizationId, Held>,
+}
+
+/// What an organization has, or at most may have, in all kinds together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) resources: usize,
+    /// Of their documents as JSON.
+    pub(crate) bytes: usize,
 }
 
 impl std::fmt::Debug for Memory {
@@ -36,6 +44,7 @@ struct Entry {
     organization: OrganizationId,
     unique: Keys,
     index: Keys,
+    bytes: usize,
     stored: Arc<dyn Any + Send + Sync>,
 }
 
@@ -63,9 +72,8 @@ impl Memory {
         self.kinds.contains_key(kind)
     }
 
-    /// Resources of all kinds in one organization.
-    pub(crate) fn total(&self, organization: OrganizationId) -> usize {
-        self.totals.get(&organization).copied().unwrap_or(0)
+    pub(crate) fn held(&self, organization: OrganizationId) -> Held {
+        self.held.get(&organization).copied().unwrap_or_default()
     }
 
     pub(crate) fn get(
@@ -168,13 +176,16 @@ impl Memory {
             let values = tenant.index.entry(field).or_default();
             values.entry(value.clone()).or_default().insert(put.id);
         }
-        *self.totals.entry(put.organization).or_default() += 1;
+        let held = self.held.entry(put.organization).or_default();
+        held.resources += 1;
+        held.bytes += put.bytes;
         memory.by_id.insert(
             put.id,
             Entry {
                 organization: put.organization,
                 unique: put.unique,
                 index: put.index,
+                bytes: put.bytes,
                 stored: put.stored,
             },
         );
@@ -187,8 +198,9 @@ impl Memory {
         let Some(entry) = memory.by_id.remove(&id) else {
             return;
         };
-        if let Some(total) = self.totals.get_mut(&entry.organization) {
-            *total = total.saturating_sub(1);
+        if let Some(held) = self.held.get_mut(&entry.organization) {
+            held.resources = held.resources.saturating_sub(1);
+            held.bytes = held.bytes.saturating_sub(entry.bytes);
         }
         let Some(tenant) = memory.tenants.get_mut(&entry.organization) else {
             return;

@@ -8,13 +8,13 @@
 
 use crate::author::Author;
 use crate::cursor::Cursor;
-use crate::database::{Database, OpenError, doing, full, time};
+use crate::database::{Database, OpenError, doing, time};
 use crate::document::{
     self, Changed, Document, DocumentType, Documents, Keys, Loaded, Row, Stored,
 };
 use crate::event::{Change, Events, NewEvent, ResourceRef};
-use crate::memory::{Memory, MemoryChange};
-use meterd_fault::{Fault, Kind};
+use crate::memory::{Held, Memory, MemoryChange};
+use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_model::{OrganizationId, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -95,7 +95,8 @@ struct Inner {
     memory: RwLock<Memory>,
     ids: Mutex<IdClock>,
     types: Vec<DocumentType>,
-    resources_max: usize,
+    /// Of one organization.
+    held_max: Held,
 }
 
 impl Store {
@@ -103,7 +104,7 @@ impl Store {
         database: Arc<Database>,
         events: Events,
         documents: &Documents,
-        resources_max: usize,
+        held_max: Held,
     ) -> Result<Self, OpenError> {
         let mut memory = Memory::default();
         let mut ids = IdClock::default();
@@ -121,7 +122,7 @@ impl Store {
                 memory: RwLock::new(memory),
                 ids: Mutex::new(ids),
                 types: documents.types.clone(),
-                resources_max,
+                held_max,
             }),
         })
     }
@@ -292,9 +293,9 @@ impl Store {
                 let mut writes = Writes {
                     sql,
                     store: self,
-                    author,
+                    author: *author,
                     changes: Vec::new(),
-                    created: HashMap::new(),
+                    added: HashMap::new(),
                 };
                 let done = work(&mut writes)?;
                 Ok((done, writes.changes))
@@ -367,15 +368,22 @@ pub(crate) fn check(
 pub struct Writes<'t> {
     sql: &'t Transaction<'t>,
     store: &'t Store,
-    author: &'t Author,
+    author: Author,
     changes: Vec<MemoryChange>,
-    created: HashMap<OrganizationId, usize>,
+    /// What the changes add to the organizations.
+    added: HashMap<OrganizationId, Added>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Added {
+    resources: i64,
+    bytes: i64,
 }
 
 impl std::fmt::Debug for Writes<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writes")
-            .field("author", self.author)
+            .field("author", &self.author)
             .field("changes", &self.changes.len())
             .finish_non_exhaustive()
     }
@@ -383,7 +391,7 @@ impl std::fmt::Debug for Writes<'_> {
 
 impl Writes<'_> {
     pub fn author(&self) -> &Author {
-        self.author
+        &self.author
     }
 
     /// The store as it was before the transaction.
@@ -398,7 +406,7 @@ impl Writes<'_> {
     /// Appends an event that is not a change of a resource. Returns its sequence.
     pub fn append(&mut self, event: &NewEvent) -> Result<u64, Fault> {
         let events = &self.store.inner.events;
-        events.insert(self.sql, event, None, self.author)
+        events.insert(self.sql, event, None, &self.author)
     }
 
     /// By id, with this transaction's own changes.
@@ -407,12 +415,20 @@ impl Writes<'_> {
         organization: OrganizationId,
         id: Uuid,
     ) -> Result<Arc<Stored<D>>, Fault> {
+        let (stored, _) = self.current(organization, id)?;
+        Ok(Arc::new(stored))
+    }
+
+    /// With the bytes of its document.
+    fn current<D: Document>(
+        &self,
+        organization: OrganizationId,
+        id: Uuid,
+    ) -> Result<(Stored<D>, usize), Fault> {
         let row =
             select_row(self.sql, D::KIND, organization, id)?.ok_or_else(|| not_found::<D>(&id))?;
-        let (stored, _) = row
-            .and_then(|row| document::parse::<D>(&row))
-            .map_err(|reason| Fault::internal(format!("read {} {id}: {reason}", D::KIND)))?;
-        Ok(Arc::new(stored))
+        let read = row.and_then(|row| Ok((document::parse::<D>(&row)?.0, row.document.len())));
+        read.map_err(|reason| Fault::internal(format!("read {} {id}: {reason}", D::KIND)))
     }
 
     /// By unique key, with this transaction's own changes.
@@ -456,7 +472,6 @@ impl Writes<'_> {
         id: Uuid,
         document: D,
     ) -> Result<Arc<Stored<D>>, Fault> {
-        self.check_room(organization)?;
         let stored = Arc::new(Stored {
             id,
             organization,
@@ -477,6 +492,7 @@ impl Writes<'_> {
             .into());
         }
         let json = to_json(&stored.document)?;
+        self.add(organization, 1, signed(json.len()))?;
         self.sql
             .prepare_cached(
                 "INSERT INTO resources (id, organization, kind, version, schema, created_at, created_by, \
@@ -495,9 +511,8 @@ impl Writes<'_> {
                 ])
             })
             .map_err(doing("insert a resource"))?;
-        *self.created.entry(organization).or_default() += 1;
         let members = member_names(&json);
-        self.finish(&stored, &Changed::Created(&stored), members)?;
+        self.finish(&stored, &Changed::Created(&stored), json.len(), members)?;
         Ok(stored)
     }
 
@@ -508,7 +523,7 @@ impl Writes<'_> {
         expected: Option<u64>,
         change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
     ) -> Result<Arc<Stored<D>>, Fault> {
-        let current = self.get::<D>(organization, id)?;
+        let (current, bytes_before) = self.current::<D>(organization, id)?;
         check_version(&current, expected)?;
         let document = change(&current)?;
         let stored = Arc::new(Stored {
@@ -516,9 +531,10 @@ impl Writes<'_> {
             modified_at: self.author.at,
             modified_by: self.author.actor,
             document,
-            ..current.as_ref().clone()
+            ..current
         });
         let json = to_json(&stored.document)?;
+        self.add(organization, 0, signed(json.len()) - signed(bytes_before))?;
         self.sql
             .prepare_cached(
                 "UPDATE resources SET version = ?2, schema = ?3, modified_at = ?4, modified_by = ?5, document = ?6 \
@@ -541,7 +557,7 @@ impl Writes<'_> {
             before: &current,
             after: &stored,
         };
-        self.finish(&stored, &sides, changed)?;
+        self.finish(&stored, &sides, json.len(), changed)?;
         Ok(stored)
     }
 
@@ -553,8 +569,9 @@ impl Writes<'_> {
         expected: Option<u64>,
     ) -> Result<Arc<Stored<D>>, Fault> {
         self.check_changes()?;
-        let current = self.get::<D>(organization, id)?;
+        let (current, bytes) = self.current::<D>(organization, id)?;
         check_version(&current, expected)?;
+        self.add(organization, -1, -signed(bytes))?;
         self.sql
             .prepare_cached("DELETE FROM resources WHERE id = ?1")
             .and_then(|mut statement| statement.execute([id]))
@@ -562,7 +579,7 @@ impl Writes<'_> {
         self.record(&Changed::Deleted(&current), Vec::new())?;
         self.changes
             .push(MemoryChange::Remove { kind: D::KIND, id });
-        Ok(current)
+        Ok(Arc::new(current))
     }
 
     /// Key rows, event and memory of a resource that was created or updated.
@@ -570,11 +587,12 @@ impl Writes<'_> {
         &mut self,
         stored: &Arc<Stored<D>>,
         changed: &Changed<'_, D>,
+        bytes: usize,
         members: Vec<String>,
     ) -> Result<(), Fault> {
         self.check_changes()?;
         known::<D>(&self.store.inner.memory.read())?;
-        let put = document::put(Arc::clone(stored));
+        let put = document::put(Arc::clone(stored), bytes);
         if put.unique.len() + put.index.len() > KEYS_MAX {
             return Err(Fault::internal(format!(
                 "{} {} has too many keys",
@@ -629,15 +647,28 @@ impl Writes<'_> {
             members,
         };
         let events = &self.store.inner.events;
-        events.insert(self.sql, &event, Some(&change), self.author)?;
+        events.insert(self.sql, &event, Some(&change), &self.author)?;
         Ok(())
     }
 
-    fn check_room(&self, organization: OrganizationId) -> Result<(), Fault> {
-        let stored = self.store.inner.memory.read().total(organization);
-        let created = self.created.get(&organization).copied().unwrap_or(0);
-        if stored + created >= self.store.inner.resources_max {
-            return Err(full("the organization's resources"));
+    /// Counts what a change adds. What makes the organization no larger is always taken, so that one past its bound,
+    /// which may have been lowered, can be tidied up.
+    fn add(
+        &mut self,
+        organization: OrganizationId,
+        resources: i64,
+        bytes: i64,
+    ) -> Result<(), Fault> {
+        let held = self.store.inner.memory.read().held(organization);
+        let max = self.store.inner.held_max;
+        let added = self.added.entry(organization).or_default();
+        added.resources += resources;
+        added.bytes += bytes;
+        if resources > 0 && signed(held.resources) + added.resources > signed(max.resources) {
+            return Err(too_much(max.resources, "items"));
+        }
+        if bytes > 0 && signed(held.bytes) + added.bytes > signed(max.bytes) {
+            return Err(too_much(max.bytes, "bytes"));
         }
         Ok(())
     }
@@ -727,6 +758,20 @@ fn not_found<D: Document>(id: &impl ToString) -> Fault {
         resource: D::RESOURCE,
         id: id.to_string(),
     })
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// No retry helps before something is removed.
+fn too_much(max: usize, what: &str) -> Fault {
+    let rule = Rule::Other {
+        code: "organization_full",
+        text: format!("does not fit: an organization's configuration has at most {max} {what}")
+            .into(),
+    };
+    Fault::invalid(Problem::body("", rule))
 }
 
 fn check_version<D: Document>(current: &Stored<D>, expected: Option<u64>) -> Result<(), Fault> {

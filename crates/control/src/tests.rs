@@ -82,12 +82,16 @@ impl Fixture {
 
     /// As after a crash: the process ends without closing, so what counts is on the disk.
     fn reopened(self) -> Self {
+        self.reopened_with(settings())
+    }
+
+    fn reopened_with(self, settings: Settings) -> Self {
         let crashed = tempfile::tempdir().unwrap();
         for suffix in ["", "-wal"] {
             let name = format!("control.db{suffix}");
             std::fs::copy(self.folder.path().join(&name), crashed.path().join(&name)).unwrap();
         }
-        let control = Control::open(crashed.path().join("control.db"), settings()).unwrap();
+        let control = Control::open(crashed.path().join("control.db"), settings).unwrap();
         Self {
             folder: crashed,
             control,

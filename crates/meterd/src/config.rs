@@ -127,6 +127,8 @@ pub(crate) struct BoundsConfig {
     /// Longest pause within a request body.
     pub(crate) body_pause_seconds_max: f64,
     pub(crate) drain_seconds_max: f64,
+    /// Of all that an organization has configured, as JSON; it is held in memory.
+    pub(crate) resource_bytes_max: usize,
 }
 
 impl Default for BoundsConfig {
@@ -140,6 +142,7 @@ impl Default for BoundsConfig {
             request_seconds_max: bounds.time_limit.as_secs_f64(),
             body_pause_seconds_max: bounds.body_pause_max.as_secs_f64(),
             drain_seconds_max: connections.drain_max.as_secs_f64(),
+            resource_bytes_max: meterd_control::Settings::default().resource_bytes_max,
         }
     }
 }

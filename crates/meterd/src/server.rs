@@ -157,7 +157,11 @@ impl Parts {
                 engine_path(data).join("log").display()
             );
         }
-        let control = Control::open(control_path(data), control_settings())
+        let settings = meterd_control::Settings {
+            resource_bytes_max: config.bounds.resource_bytes_max,
+            ..control_settings()
+        };
+        let control = Control::open(control_path(data), settings)
             .with_context(|| format!("open {}", control_path(data).display()))?;
         meterd_surface_m3ter::remember_ids(&control, &engine, &config.m3ter)
             .map_err(crate::key::said)?;

@@ -11,6 +11,8 @@ use uuid::Uuid;
 const STATEMENTS_MAX: usize = 100;
 const RESOURCES_MAX: usize = 100;
 const ACTIONS_MAX: usize = 100;
+/// Longest name of a resource.
+const RESOURCE_BYTES_MAX: usize = 300;
 /// Stands for every action.
 const ANY_ACTION: &str = "all";
 
@@ -114,7 +116,8 @@ impl Statement {
             StatedAction::parse(text).ok_or_else(one_of_the_actions)
         });
         let resource = each_text(&mut fields, "resource", RESOURCES_MAX, |text| {
-            Pattern::parse(text).ok_or(RESOURCE_RULE)
+            let pattern = Pattern::parse(text).filter(|_| text.len() <= RESOURCE_BYTES_MAX);
+            pattern.ok_or(RESOURCE_RULE)
         });
         Some(Self {
             effect: effect?,

@@ -776,15 +776,81 @@ fn resources_and_documents_are_bounded() {
     let burst = store.write(&author(), |writes| {
         (0..4).try_for_each(|n| writes.create(home, device(&n.to_string())).map(drop))
     });
-    assert_eq!(code(burst), Code::StorageFull);
+    assert_eq!(code(burst), Code::Invalid);
     for number in 0..3 {
         store
             .create(home, device(&number.to_string()), &author())
             .unwrap();
     }
+    let refused = store.create(home, device("3"), &author()).unwrap_err();
+    let problem = meterd_fault::Problem::body(
+        "",
+        meterd_fault::Rule::Other {
+            code: "organization_full",
+            text: "does not fit: an organization's configuration has at most 3 items".into(),
+        },
+    );
+    let problems = vec![problem];
+    assert_eq!(*refused.kind, Kind::Invalid { problems });
+}
+
+#[test]
+fn the_bytes_of_an_organization_are_bounded() {
+    let sized = |name: &str, status_bytes| Device {
+        status: "x".repeat(status_bytes),
+        ..device(name)
+    };
+    let document = |name: &str, status_bytes| {
+        let json = serde_json::to_string(&sized(name, status_bytes));
+        json.unwrap().len()
+    };
+    // Room for two with a status of 100 bytes.
+    let max = 2 * document("a", 100);
+    let bounded = |settings| Settings {
+        resource_bytes_max: max,
+        ..settings
+    };
+    let fixture = Fixture::with(bounded(settings()));
+    let home = fixture.organization("acme");
+    let store = fixture.control.store();
+    let other = fixture.organization("other");
+    store.create(other, sized("a", 100), &author()).unwrap();
+    let a = store.create(home, sized("a", 100), &author()).unwrap().id;
+    let full = store.create(home, sized("b", 101), &author());
+    assert_eq!(code(full), Code::Invalid);
+    let b = store.create(home, sized("b", 100), &author()).unwrap().id;
+    let longer = store.replace(home, a, None, sized("a", 101), &author());
+    assert_eq!(code(longer), Code::Invalid);
+    // A transaction counts what it adds and takes away itself; one that fails counts nothing.
+    store
+        .write(&author(), |writes| {
+            writes.delete::<Device>(home, b, None)?;
+            writes.update(home, a, None, |_| Ok(sized("a", 150)))?;
+            writes.create(home, sized("c", 50))
+        })
+        .unwrap();
+    let failed = store.write(&author(), |writes| {
+        writes.update(home, a, None, |_| Ok(sized("a", 0)))?;
+        writes.create(home, sized("d", 200))
+    });
+    assert_eq!(code(failed), Code::Invalid);
+    // The same after a restart, and what is past a bound that was lowered can be made smaller.
+    let fixture = fixture.reopened_with(bounded(settings()));
+    let store = fixture.control.store();
+    let longer = store.replace(home, a, None, sized("a", 151), &author());
+    assert_eq!(code(longer), Code::Invalid);
+    let fixture = fixture.reopened_with(Settings {
+        resource_bytes_max: 10,
+        ..settings()
+    });
+    let store = fixture.control.store();
+    store
+        .replace(home, a, None, sized("a", 149), &author())
+        .unwrap();
+    store.delete::<Device>(home, a, None, &author()).unwrap();
     assert_eq!(
-        code(store.create(home, device("3"), &author())),
-        Code::StorageFull
+        code(store.create(home, device("e"), &author())),
+        Code::Invalid
     );
 }
 
