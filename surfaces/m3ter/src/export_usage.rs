@@ -18,8 +18,11 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-/// Most rows of aggregated usage; past it the job fails.
+/// Most rows of aggregated usage, and memory for them; past either the job fails.
 const AGGREGATED_ROWS_MAX: usize = 1_000_000;
+const AGGREGATED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// What a value or text of a row takes at least.
+const CELL_BYTES: usize = 48;
 
 /// Writes what the request asks for.
 pub(crate) fn write(
@@ -36,6 +39,8 @@ pub(crate) fn write(
         what: selection_of(request).map_err(|problems| Kind::Invalid { problems })?,
         limit: AGGREGATED_ROWS_MAX,
     };
+    let cells = query.what.aggregations.len() + query.what.groups.len();
+    query.limit = (query.limit).min(AGGREGATED_BYTES_MAX / (CELL_BYTES * cells.max(1)));
     let cancel = Cancel::new();
     if request.start_date.is_none() {
         query.start = first_month(app, organization, &query, &cancel)?;
@@ -111,34 +116,37 @@ fn write_aggregated(
     format: FileFormat,
     sheet: &mut Sheet,
 ) -> Result<(), Fault> {
-    let answer = asking.aggregated()?;
-    if answer.has_more_data {
+    let joined = asking.joined(AGGREGATED_BYTES_MAX)?;
+    if joined.more {
         return Err(Kind::QueryTooExpensive {
-            limit_rows: AGGREGATED_ROWS_MAX as u64,
+            limit_rows: asking.query.limit as u64,
         }
         .into());
     }
-    if format == FileFormat::Jsonl {
-        for row in &answer.data {
-            sheet.line(json_of(row)?.as_bytes())?;
-        }
-        return Ok(());
-    }
-    // A row lacks the members of which it has no value, so that the columns are known at the end only.
     let mut columns = Columns::default();
-    let mut rows = Vec::with_capacity(answer.data.len());
-    for row in &answer.data {
-        let cells = cells_of(&json_of(row)?)?;
-        for (name, _) in &cells {
-            columns.add(name);
+    if format == FileFormat::Csv {
+        for name in joined.head.columns() {
+            columns.add(&name);
         }
-        rows.push(cells);
+        columns.write_head(sheet)?;
     }
-    columns.write_head(sheet)?;
-    for row in &rows {
-        columns.write(row, sheet)?;
+    let mut accounts = AccountCodes::new(asking.app, asking.organization);
+    for row in joined.into_rows(&mut accounts) {
+        write_row(&json_of(&row?)?, format, &columns, sheet)?;
     }
     Ok(())
+}
+
+fn write_row(
+    row: &str,
+    format: FileFormat,
+    columns: &Columns,
+    sheet: &mut Sheet,
+) -> Result<(), Fault> {
+    match format {
+        FileFormat::Jsonl => sheet.line(row.as_bytes()),
+        FileFormat::Csv => columns.write(&cells_of(row)?, sheet),
+    }
 }
 
 /// Measurements as a usage query shows them, but for when they were received.
@@ -171,10 +179,7 @@ fn write_raw(asking: &Asking<'_>, format: FileFormat, sheet: &mut Sheet) -> Resu
         let mut write = |measurement: &Measurement| {
             let code = accounts.code(measurement.subject.as_str())?;
             let row = json_of(&RawRow::new(measurement, None, &names, code))?;
-            match format {
-                FileFormat::Jsonl => sheet.line(row.as_bytes()),
-                FileFormat::Csv => columns.write(&cells_of(&row)?, sheet),
-            }
+            write_row(&row, format, &columns, sheet)
         };
         let mut written = Ok(());
         let mut take = |measurement: &Measurement| {

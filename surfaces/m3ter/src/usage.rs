@@ -29,12 +29,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Memory for the measurements of one answer that are not chosen yet; the answer itself is bounded by its bytes.
+/// Memory for what one answer is made of; the answer itself is bounded by its bytes.
 const GATHERED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Measurements that are read of a meter before it is known how large they are.
 const FIRST_PAGE_ROWS: usize = 1_000;
 /// Most windows of one query.
 const WINDOWS_MAX: u64 = 100_000;
+/// What a row takes in memory beside its texts and values, about.
+const ROW_BYTES: usize = 128;
+/// Codes of accounts that are remembered while rows are written.
+const CODES_MAX: usize = 100_000;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -229,7 +233,20 @@ impl<'a> Asking<'a> {
         every(self.app.control.store(), self.organization, list, |_| true)
     }
 
-    pub(crate) fn aggregated(&self) -> Result<UsageAnswer, Fault> {
+    fn aggregated(&self) -> Result<UsageAnswer, Fault> {
+        let joined = self.joined(GATHERED_BYTES_MAX)?;
+        let has_more_data = joined.more;
+        let mut accounts = AccountCodes::new(self.app, self.organization);
+        let rows = joined.into_rows(&mut accounts);
+        let data = rows.map(|row| row.map(UsageRow::Aggregated));
+        Ok(UsageAnswer {
+            data: data.collect::<Result<_, _>>()?,
+            has_more_data,
+        })
+    }
+
+    /// What all meters come to, in so much memory.
+    pub(crate) fn joined(&self, bytes_max: usize) -> Result<Joined, Fault> {
         let config: OrganizationConfig = current(self.app.control.store(), self.organization)?;
         let zone = config.zone();
         let window = self.what().groups.iter().find_map(|group| match group {
@@ -254,12 +271,7 @@ impl<'a> Asking<'a> {
                 .map(|((meter, _), asked)| (meter.id, asked.field.code.clone(), asked.word))
                 .collect(),
             &codes,
-            (self.what().groups.iter())
-                .filter_map(|group| match group {
-                    Group::Dimension(field) => Some(field.code.clone()),
-                    Group::Account | Group::Time(_) => None,
-                })
-                .collect(),
+            &self.what().groups,
         ));
         // Where no measurement of a meter is, it has nothing to count.
         let nothing: Vec<_> = asked
@@ -297,28 +309,21 @@ impl<'a> Asking<'a> {
                 joined.pop_last();
                 more = true;
             }
+            let bytes: usize = joined
+                .iter()
+                .map(|(key, values)| bytes_of(key, values))
+                .sum();
+            if bytes > bytes_max {
+                let limit_bytes = bytes_max as u64;
+                return Err(Kind::ResponseTooLarge { limit_bytes }.into());
+            }
         }
-        let mut accounts = AccountCodes::new(self.app, self.organization);
-        let mut data = Vec::with_capacity(joined.len().min(self.query.limit));
-        for ((Reverse(from), account, dimensions), values) in joined {
-            let account = match account {
-                None => None,
-                Some(id) => Some(AccountKey {
-                    code: accounts.code(&id)?,
-                    id,
-                }),
-            };
-            data.push(UsageRow::Aggregated(AggregatedRow {
-                head: Arc::clone(&head),
-                account,
-                bucket: window.map(|window| window.around(from, &zone)),
-                dimensions,
-                values,
-            }));
-        }
-        Ok(UsageAnswer {
-            data,
-            has_more_data: more,
+        Ok(Joined {
+            head,
+            more,
+            window,
+            zone,
+            rows: joined,
         })
     }
 
@@ -390,6 +395,59 @@ impl<'a> Asking<'a> {
     }
 }
 
+/// The rows of several meters as one.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) head: Arc<Head>,
+    /// Whether there are more than the query's limit.
+    pub(crate) more: bool,
+    window: Option<Window>,
+    zone: Zone,
+    rows: BTreeMap<Key, Vec<Option<Number>>>,
+}
+
+impl Joined {
+    /// In the order of the answer, each made when it is asked for.
+    pub(crate) fn into_rows(
+        self,
+        accounts: &mut AccountCodes<'_>,
+    ) -> impl Iterator<Item = Result<AggregatedRow, Fault>> {
+        let Self {
+            head,
+            window,
+            zone,
+            rows,
+            ..
+        } = self;
+        rows.into_iter()
+            .map(move |((Reverse(from), account, dimensions), values)| {
+                let account = match account {
+                    None => None,
+                    Some(id) => Some(AccountKey {
+                        code: accounts.code(&id)?,
+                        id,
+                    }),
+                };
+                Ok(AggregatedRow {
+                    head: Arc::clone(&head),
+                    account,
+                    bucket: window.map(|window| window.around(from, &zone)),
+                    dimensions,
+                    values,
+                })
+            })
+    }
+}
+
+/// About what a joined row takes in memory.
+fn bytes_of((_, account, dimensions): &Key, values: &[Option<Number>]) -> usize {
+    let texts = dimensions.iter().chain([account]);
+    let texts: usize = texts
+        .map(|text| size_of::<Option<String>>() + text.as_ref().map_or(0, String::len))
+        .sum();
+    ROW_BYTES + texts + size_of_val(values)
+}
+
 /// About what a measurement takes in memory, in bytes.
 fn weight(listed: &Listed) -> usize {
     const FIXED: usize = 256;
@@ -430,6 +488,9 @@ impl<'a> AccountCodes<'a> {
             }
             Err(_) => None,
         };
+        if self.seen.len() >= CODES_MAX {
+            self.seen.clear();
+        }
         self.seen.insert(id.to_owned(), code.clone());
         Ok(code)
     }

@@ -2,6 +2,7 @@
 
 use crate::meter::{Category, Meter};
 use crate::plan::field_name;
+use crate::usage::question::Group;
 use crate::wire::millis;
 use meterd_control::Stored;
 use meterd_engine::Number;
@@ -9,7 +10,7 @@ use meterd_fault::Fault;
 use meterd_http::{ExactNumber, ExactSum};
 use meterd_model::{FieldName, Measurement, Timestamp};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -133,6 +134,8 @@ pub(crate) struct Head {
     pub(crate) flat: Vec<Option<String>>,
     /// Codes of the dimensions that rows are grouped by; none if they are not.
     pub(crate) dimensions: Vec<String>,
+    by_account: bool,
+    by_time: bool,
 }
 
 impl Head {
@@ -140,7 +143,7 @@ impl Head {
     pub(crate) fn new(
         aggregations: Vec<(Uuid, String, &'static str)>,
         codes: &[&str],
-        dimensions: Vec<String>,
+        groups: &[Group],
     ) -> Self {
         let mut taken = HashSet::new();
         let of_meters = aggregations.iter().zip(codes);
@@ -154,8 +157,33 @@ impl Head {
         Self {
             flat: flat.collect(),
             aggregations,
-            dimensions,
+            dimensions: (groups.iter())
+                .filter_map(|group| match group {
+                    Group::Dimension(field) => Some(field.code.clone()),
+                    Group::Account | Group::Time(_) => None,
+                })
+                .collect(),
+            by_account: groups.contains(&Group::Account),
+            by_time: groups.iter().any(|group| matches!(group, Group::Time(_))),
         }
+    }
+
+    /// The paths to all that a row may say in its order, but for the list of aggregations, which repeats what the flat
+    /// members say.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = String> {
+        let account = ["accountId", "accountCode"]
+            .into_iter()
+            .filter(|_| self.by_account);
+        let bucket = ["startDate", "endDate"]
+            .into_iter()
+            .filter(|_| self.by_time);
+        let dimensions: BTreeSet<_> = self.dimensions.iter().collect();
+        let dimensions = dimensions
+            .into_iter()
+            .map(|code| format!("dimensions.{code}"));
+        let flat: BTreeSet<_> = self.flat.iter().flatten().cloned().collect();
+        let fixed = account.chain(bucket).map(str::to_owned);
+        fixed.chain(dimensions).chain(flat)
     }
 }
 

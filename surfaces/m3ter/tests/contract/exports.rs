@@ -366,6 +366,46 @@ fn a_job_that_fails_is_an_event() {
     );
 }
 
+/// The columns follow from the question, whatever the rows have.
+#[test]
+fn aggregated_usage_has_a_column_for_all_that_was_asked() {
+    let server = Server::start();
+    let meter = create_meter(&server);
+    let mut other = meter.clone();
+    other["code"] = json!("calls");
+    let other = server.post("/meters", &other);
+    let mut second = row("u-2");
+    second["meter"] = json!("calls");
+    second["ts"] = json!("2026-03-02T10:00:00Z");
+    submit(&server, &[row("u-1"), second]);
+    let field = |meter: &Value, code: &str, kind: &str, function: &str| json!({"meterId": meter["id"], "fieldCode": code, "fieldType": kind, "function": function});
+    let job = export(
+        &server,
+        &json!({
+            "sourceType": "USAGE",
+            "groups": [
+                {"groupType": "DIMENSION", "meterId": meter["id"], "fieldCode": "region"},
+                {"groupType": "TIME", "frequency": "DAY"},
+            ],
+            "aggregations": [
+                field(&meter, "parts", "MEASURE", "SUM"), field(&meter, "bytes", "MEASURE", "SUM"),
+                field(&other, "bytes", "MEASURE", "SUM"), field(&other, "region", "DIMENSION", "UNIQUE"),
+            ],
+        }),
+    );
+    assert_eq!(job["status"], "SUCCEEDED");
+    assert!(
+        job.get("file").is_none() && job.get("starts").is_none(),
+        "{job}"
+    );
+    assert_eq!(
+        download(&server, &job),
+        "startDate,endDate,dimensions.region,bytes.SUM,calls.bytes.SUM,parts.SUM,region.UNIQUE\n\
+         2026-03-02T00:00:00.000Z,2026-03-03T00:00:00.000Z,,,3,,1\n\
+         2026-03-01T00:00:00.000Z,2026-03-02T00:00:00.000Z,eu,3,,2,0\n"
+    );
+}
+
 /// From the beginning, which is where the measurements begin.
 #[test]
 fn usage_by_the_hour_needs_no_start() {
