@@ -22,6 +22,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Most items of one list page.
@@ -32,6 +33,8 @@ pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 pub const KEYS_MAX: usize = 256;
 /// Most changes in one transaction.
 pub const CHANGES_MAX: usize = 10_000;
+/// Longest that a write can have waited for those before it. A clock that is farther behind was set back.
+const WAIT_MAX: Duration = Duration::from_mins(5);
 
 /// The organization of what belongs to the server itself: organizations and server administrators.
 pub const SERVER: OrganizationId = OrganizationId(Uuid::nil());
@@ -95,6 +98,8 @@ struct Inner {
     memory: RwLock<Memory>,
     ids: Mutex<IdClock>,
     types: Vec<DocumentType>,
+    /// The time of the last write.
+    written_at: Mutex<Timestamp>,
     /// Of one organization.
     held_max: Held,
 }
@@ -122,6 +127,7 @@ impl Store {
                 memory: RwLock::new(memory),
                 ids: Mutex::new(ids),
                 types: documents.types.clone(),
+                written_at: Mutex::new(Timestamp::MIN),
                 held_max,
             }),
         })
@@ -282,7 +288,8 @@ impl Store {
         self.write(author, |writes| writes.delete(organization, id, expected))
     }
 
-    /// Several changes as one: all of them, with their events, or none.
+    /// Several changes as one: all of them, with their events, or none. They carry the author's time, or that of the
+    /// write before if it is later: of two changes, the one that is seen first never has the later time.
     pub fn write<T>(
         &self,
         author: &Author,
@@ -293,7 +300,7 @@ impl Store {
                 let mut writes = Writes {
                     sql,
                     store: self,
-                    author: *author,
+                    author: self.in_turn(author),
                     changes: Vec::new(),
                     added: HashMap::new(),
                 };
@@ -307,6 +314,19 @@ impl Store {
                 done
             },
         )
+    }
+
+    /// The author with the time of the write. Only called by the one writer.
+    fn in_turn(&self, author: &Author) -> Author {
+        let mut last = self.inner.written_at.lock();
+        let is_late = author.at < *last && last.saturating_sub(WAIT_MAX) <= author.at;
+        if !is_late {
+            *last = author.at;
+        }
+        Author {
+            at: *last,
+            ..*author
+        }
     }
 
     /// Every resource of a kind over all organizations.

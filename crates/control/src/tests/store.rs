@@ -520,7 +520,8 @@ fn changes_leave_events_with_an_audit_part() {
         from: Some(at(3)),
         ..EventFilter::default()
     };
-    assert_eq!(events.after(home, &late, 0, 10).unwrap().len(), 1);
+    // The deletion, which is later, carries no earlier time; the event that is no change carries its own.
+    assert_eq!(events.after(home, &late, 0, 10).unwrap(), all[1..3]);
 }
 
 #[test]
@@ -852,6 +853,29 @@ fn the_bytes_of_an_organization_are_bounded() {
         code(store.create(home, device("e"), &author())),
         Code::Invalid
     );
+}
+
+#[test]
+fn what_is_written_later_never_carries_an_earlier_time() {
+    let fixture = Fixture::new();
+    let home = fixture.organization("acme");
+    let store = fixture.control.store();
+    let made_at = |name, seconds| {
+        let made = store.create(home, device(name), &Author::system(at(seconds)));
+        made.unwrap().created_at
+    };
+    assert_eq!(made_at("a", 1_000), at(1_000));
+    // Its request came before, and waited.
+    assert_eq!(made_at("b", 970), at(1_000));
+    let events = fixture.control.events();
+    let (last, _) = events
+        .newest(home, &EventFilter::default(), None, 1)
+        .unwrap();
+    assert_eq!(last[0].at, at(1_000));
+    assert_eq!(made_at("c", 1_001), at(1_001));
+    // No request waits for an hour: the clock was set back.
+    assert_eq!(made_at("d", -2_599), at(-2_599));
+    assert_eq!(made_at("e", -2_598), at(-2_598));
 }
 
 #[test]
