@@ -3,7 +3,9 @@
 use crate::access::{Allowed, Guarded, Retrieve, Seen, Update};
 use crate::app::App;
 use crate::counter_adjustment::CounterAdjustment;
-use crate::entity::{At, Entity, Filter, ListQuery, entity_event, item, page_of, paths, read_page};
+use crate::entity::{
+    At, DateOf, Entity, Filter, ListQuery, entity_event, item, page_of, paths, read_page,
+};
 use crate::search::Searchable;
 use crate::wire::{
     CODE, CREDITS, CustomValues, ID, NAME, STATEMENT_MODES, currency, id_text, positive, text,
@@ -318,6 +320,8 @@ impl Guarded for Account {
 impl Entity for Account {
     paths!("/accounts");
     const FILTERS: &'static [Filter] = &[Filter::Ids, Filter::Codes];
+    const DATES: &'static [(&'static str, DateOf<Self>)] =
+        &[("billEpoch", |account| account.bill_epoch)];
 
     fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
         let name = fields.required_checked("name", NAME);

@@ -4,7 +4,7 @@ use crate::access::{Guarded, Seen};
 use crate::account::Account;
 use crate::app::App;
 use crate::counter::Counter;
-use crate::entity::{At, Entity, Page, View, entity_event, every, paths, read_page_size};
+use crate::entity::{At, DateOf, Entity, Page, View, entity_event, every, paths, read_page_size};
 use crate::wire::{one_spelling, text};
 use axum::extract::State;
 use axum::http::Uri;
@@ -84,6 +84,8 @@ impl Guarded for CounterAdjustment {
 
 impl Entity for CounterAdjustment {
     paths!("/counteradjustments");
+    const DATES: &'static [(&'static str, DateOf<Self>)] =
+        &[("date", |adjustment| Some(adjustment.date))];
 
     fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
         let counter_id = fields.required_uuid("counterId");

@@ -12,7 +12,7 @@ use meterd_fault::{Fault, Kind, Problem, Rule};
 use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form, parse_uuid};
 use meterd_http::{Failure, LongWork, Params, Parsed, Reply};
-use meterd_model::OrganizationId;
+use meterd_model::{Date, OrganizationId};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(crate) trait Entity: Resource + Guarded {
     const PAGE_MAX: i64 = 100;
     /// What lists can be narrowed by.
     const FILTERS: &'static [Filter] = &[Filter::Ids];
+    /// Its members that are dates; times of creation and change aside, which all have.
+    const DATES: &'static [(&'static str, DateOf<Self>)] = &[];
     /// A parameter of the path that is an index key too: an item is only found under its own.
     const SCOPE: Option<&'static str> = None;
 
@@ -56,6 +58,9 @@ pub(crate) trait Entity: Resource + Guarded {
         false
     }
 }
+
+/// A date of an entity, if it has it.
+pub(crate) type DateOf<E> = fn(&E) -> Option<Date>;
 
 /// Where a body is read.
 pub(crate) struct At<'a, E> {

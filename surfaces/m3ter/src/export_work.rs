@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::export_job::{ExportJob, ExportStatus, FileFormat, SourceType};
 use crate::export_usage;
-use crate::operational::each_dto;
+use crate::operational::each_entity;
 use crate::wire::micros;
 use crate::writer::Raised;
 use meterd_control::{Author, FileWriter, NewFile};
@@ -16,9 +16,6 @@ use uuid::Uuid;
 
 /// How long the file is kept; it can be downloaded for a shorter time.
 const KEPT: Duration = Duration::from_hours(7 * 24);
-/// A change carries the time of its request, which may have waited so long for those before it. What an export could
-/// not see yet is in the next one, and some of it in both.
-pub(crate) const WRITE_MAX: Duration = Duration::from_mins(1);
 /// Bytes that are gathered before they are written.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -179,7 +176,8 @@ fn push_cell(line: &mut Vec<u8>, cell: &str) {
     line.push(b'"');
 }
 
-/// All entities of the types that changed since the start. Each row begins with its type.
+/// All entities of the types that changed since the start. Each row begins with its type. What is written once the job
+/// has begun carries no earlier time than that, so that an export from there on misses nothing of it.
 fn write_operational(
     app: &App,
     organization: OrganizationId,
@@ -189,18 +187,16 @@ fn write_operational(
     const TYPE: &str = "operationalDataType";
     let since = job.request.start_date.as_deref();
     let since = since.and_then(|since| Timestamp::parse(since).ok());
-    let since = since.map(|since| since.saturating_sub(WRITE_MAX));
     let each = |visit: &mut dyn FnMut(&Value) -> Result<(), Fault>| {
         for kind in &job.request.operational_data_types {
             let Some(entity) = kind.entity() else {
                 continue;
             };
-            each_dto(app, organization, entity, &mut |mut dto| {
-                let modified = dto.get("dtLastModified").and_then(Value::as_str);
-                let modified = modified.and_then(|text| Timestamp::parse(text).ok());
-                if since.is_some_and(|since| modified.is_some_and(|at| at < since)) {
+            each_entity(app, organization, entity, &mut |entity| {
+                if since.is_some_and(|since| entity.modified_at() < since) {
                     return Ok(());
                 }
+                let mut dto = entity.dto();
                 if let Some(members) = dto.as_object_mut() {
                     members.insert(TYPE.to_owned(), kind.word().into());
                 }

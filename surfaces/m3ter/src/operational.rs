@@ -1,4 +1,4 @@
-//! Entities of a kind, one after the other as the API shows them: for exports and scheduled events.
+//! Entities of a kind, one after the other: for exports and scheduled events.
 
 use crate::account::Account;
 use crate::aggregation::Aggregation;
@@ -11,9 +11,9 @@ use crate::meter::Meter;
 use crate::organization_config::OrganizationConfig;
 use crate::product::Product;
 use crate::singleton::current;
-use meterd_control::{Cursor, List, Order};
+use meterd_control::{Cursor, List, Order, Stored};
 use meterd_fault::Fault;
-use meterd_model::{OrganizationId, Zone};
+use meterd_model::{Date, OrganizationId, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,36 +87,96 @@ impl OperationalType {
     }
 }
 
-type Visit<'v> = &'v mut dyn FnMut(Value) -> Result<(), Fault>;
+/// A stored entity of any kind.
+pub(crate) trait AnyEntity {
+    fn modified_at(&self) -> Timestamp;
 
-/// Shows every entity of one kind.
-type Each = fn(&App, OrganizationId, Visit<'_>) -> Result<(), Fault>;
+    /// Its member of this name, if that is a date or time.
+    fn moment(&self, member: &str) -> Option<Moment>;
 
-/// The entities that this server has, as events call them.
-const SERVED: [(&str, Each); 8] = [
-    ("account", each::<Account>),
-    ("aggregation", each::<Aggregation>),
-    ("compoundaggregation", each::<CompoundAggregation>),
-    ("counter", each::<Counter>),
-    ("counteradjustment", each::<CounterAdjustment>),
-    ("meter", each::<Meter>),
-    ("organizationconfig", each::<OrganizationConfig>),
-    ("product", each::<Product>),
-];
-
-pub(crate) fn is_served(entity: &str) -> bool {
-    SERVED.iter().any(|(name, _)| *name == entity)
+    /// As the API shows it, with its organization.
+    fn dto(&self) -> Value;
 }
 
-/// Every entity of a kind, oldest first, as the API shows it and with its organization.
-pub(crate) fn each_dto(
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Day(Date),
+    Time(Timestamp),
+}
+
+impl<E: Entity> AnyEntity for Stored<E> {
+    fn modified_at(&self) -> Timestamp {
+        self.modified_at
+    }
+
+    fn moment(&self, member: &str) -> Option<Moment> {
+        match member {
+            "dtCreated" => Some(Moment::Time(self.created_at)),
+            "dtLastModified" => Some(Moment::Time(self.modified_at)),
+            _ => {
+                let (_, date) = E::DATES.iter().find(|(name, _)| *name == member)?;
+                date(&self.document).map(Moment::Day)
+            }
+        }
+    }
+
+    fn dto(&self) -> Value {
+        View::dto(self)
+    }
+}
+
+type Visit<'v> = &'v mut dyn FnMut(&dyn AnyEntity) -> Result<(), Fault>;
+
+/// A kind of entity that this server has.
+struct Served {
+    /// As events call it.
+    word: &'static str,
+    /// Shows every entity.
+    each: fn(&App, OrganizationId, Visit<'_>) -> Result<(), Fault>,
+    /// Names of the members that [`AnyEntity::moment`] knows.
+    dates: fn() -> Vec<&'static str>,
+}
+
+const fn served<E: Entity>() -> Served {
+    Served {
+        word: E::WORD,
+        each: each::<E>,
+        dates: || {
+            let own = E::DATES.iter().map(|(name, _)| *name);
+            ["dtCreated", "dtLastModified"]
+                .into_iter()
+                .chain(own)
+                .collect()
+        },
+    }
+}
+
+const SERVED: [Served; 8] = [
+    served::<Account>(),
+    served::<Aggregation>(),
+    served::<CompoundAggregation>(),
+    served::<Counter>(),
+    served::<CounterAdjustment>(),
+    served::<Meter>(),
+    served::<OrganizationConfig>(),
+    served::<Product>(),
+];
+
+/// The dates of a kind of entity, if this server has it.
+pub(crate) fn dates_of(entity: &str) -> Option<Vec<&'static str>> {
+    let served = SERVED.iter().find(|served| served.word == entity)?;
+    Some((served.dates)())
+}
+
+/// Every entity of a kind, oldest first; none of a kind that this server does not have.
+pub(crate) fn each_entity(
     app: &App,
     organization: OrganizationId,
     entity: &str,
     visit: Visit<'_>,
 ) -> Result<(), Fault> {
-    match SERVED.iter().find(|(name, _)| *name == entity) {
-        Some((_, each)) => each(app, organization, visit),
+    match SERVED.iter().find(|served| served.word == entity) {
+        Some(served) => (served.each)(app, organization, visit),
         None => Ok(()),
     }
 }
@@ -131,7 +191,7 @@ fn each<E: Entity>(app: &App, organization: OrganizationId, visit: Visit<'_>) ->
         };
         let page = app.control.store().list::<E>(organization, &list)?;
         for stored in &page.items {
-            visit(View::dto(stored))?;
+            visit(stored.as_ref())?;
         }
         match page.next {
             Some(next) => cursor = Some(next),

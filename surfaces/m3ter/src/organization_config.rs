@@ -1,7 +1,7 @@
 //! How an organization counts time and money (4.2). What is about bills waits for billing.
 
 use crate::access::Guarded;
-use crate::entity::{At, Entity, entity_event, paths};
+use crate::entity::{At, DateOf, Entity, entity_event, paths};
 use crate::singleton::{Singleton, singleton_key};
 use crate::wire::{
     CREDITS, CustomValues, ID, STATEMENT_MODES, currency, positive, read_each, text, word, words,
@@ -151,6 +151,12 @@ impl Singleton for OrganizationConfig {}
 
 impl Entity for OrganizationConfig {
     paths!("/organizationconfig");
+    const DATES: &'static [(&'static str, DateOf<Self>)] = &[
+        ("yearEpoch", |config| Some(config.year_epoch)),
+        ("monthEpoch", |config| Some(config.month_epoch)),
+        ("weekEpoch", |config| Some(config.week_epoch)),
+        ("dayEpoch", |config| Some(config.day_epoch)),
+    ];
 
     fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
         let timezone = fields.zone("timezone");

@@ -5,14 +5,13 @@ use crate::app::App;
 use crate::entity::{At, Entity, admit_few, entity_event, paths};
 use crate::event::change_data;
 use crate::event_types::{SCHEDULED, is_known};
-use crate::export_work::WRITE_MAX;
-use crate::operational::{each_dto, is_served, zone_of};
+use crate::operational::{Moment, dates_of, each_entity, zone_of};
 use crate::wire::text;
 use crate::writer::Raised;
 use meterd_control::{Admission, Author, Changed, Document, Resource, Stored};
 use meterd_fault::{Fault, Rule};
 use meterd_http::fields::Fields;
-use meterd_model::{Alphabet, Date, TextRule, Timestamp, Zone};
+use meterd_model::{Alphabet, TextRule, Timestamp, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -20,22 +19,14 @@ use std::time::Duration;
 /// Farthest from the date that an event may be, in days.
 const OFFSET_DAYS_MAX: i64 = 3_660;
 const DAY: Duration = Duration::from_hours(24);
+/// A change carries the time of its request, which may have waited so long for those before it.
+const WRITE_MAX: Duration = Duration::from_mins(1);
 /// Part of the event's name.
 const NAME: TextRule = TextRule {
     min_chars: 1,
     max_chars: 200,
     alphabet: Alphabet::Text,
 };
-/// Date members of the entities that this server has; all have those of [`DATES_OF_ALL`] too.
-const DATES: [(&str, &[&str]); 3] = [
-    ("account", &["billEpoch"]),
-    ("counteradjustment", &["date"]),
-    (
-        "organizationconfig",
-        &["yearEpoch", "monthEpoch", "weekEpoch", "dayEpoch"],
-    ),
-];
-const DATES_OF_ALL: [&str; 2] = ["dtCreated", "dtLastModified"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ScheduledEvent {
@@ -53,13 +44,12 @@ impl ScheduledEvent {
         format!("{SCHEDULED}{}.{}", self.entity, self.name)
     }
 
-    /// When the event of this entity is due, if it has the date.
-    fn due(&self, dto: &Value, zone: &Zone) -> Option<Timestamp> {
-        let text = dto.get(&self.field)?.as_str()?;
-        if let Ok(date) = Date::parse(text) {
-            return Some(date.checked_add_days(self.offset)?.start(zone));
-        }
-        let time = Timestamp::parse_iso(text).ok()?;
+    /// When the event of an entity with this date is due.
+    fn due(&self, date: Moment, zone: &Zone) -> Option<Timestamp> {
+        let time = match date {
+            Moment::Day(date) => return Some(date.checked_add_days(self.offset)?.start(zone)),
+            Moment::Time(time) => time,
+        };
         let distance = DAY.saturating_mul(self.offset.unsigned_abs());
         Some(if self.offset < 0 {
             time.saturating_sub(distance)
@@ -113,14 +103,9 @@ impl Entity for ScheduledEvent {
             );
         }
         let field = field?;
-        let known = is_served(&entity);
-        let own = DATES.iter().find(|(name, _)| *name == entity);
-        let dates: Vec<_> = DATES_OF_ALL
-            .iter()
-            .chain(own.map_or(&[][..], |(_, dates)| *dates))
-            .collect();
-        if known && !dates.iter().any(|date| ***date == *field) {
-            let dates: Vec<_> = dates.iter().map(|date| **date).collect();
+        if let Some(dates) = dates_of(&entity)
+            && !dates.contains(&field.as_str())
+        {
             let text = format!("must be a date of the entity: {}", dates.join(", "));
             refuse(fields, "field", text);
         }
@@ -152,9 +137,6 @@ pub(crate) fn raise_due(
 ) -> Result<(), Fault> {
     let organization = stored.organization;
     let configuration = &stored.document;
-    if !is_served(&configuration.entity) {
-        return Ok(());
-    }
     let mark_name = format!("m3ter/scheduled-event/{}", stored.id);
     let store = app.control.store();
     let seen = store.mark(organization, &mark_name)?;
@@ -167,9 +149,11 @@ pub(crate) fn raise_due(
     }
     let zone = zone_of(app, organization)?;
     let mut events = Vec::new();
-    each_dto(app, organization, &configuration.entity, &mut |dto| {
-        let due = configuration.due(&dto, &zone);
+    each_entity(app, organization, &configuration.entity, &mut |entity| {
+        let date = entity.moment(&configuration.field);
+        let due = date.and_then(|date| configuration.due(date, &zone));
         if due.is_some_and(|due| seen < due.micros() && due <= until) {
+            let dto = entity.dto();
             let of = if configuration.entity == "account" {
                 "id"
             } else {
@@ -202,7 +186,7 @@ fn payload_of(dto: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use meterd_model::Date;
 
     #[test]
     fn an_event_is_due_so_many_days_from_its_date() {
@@ -213,24 +197,25 @@ mod tests {
             offset,
         };
         let zone = Zone::named("America/New_York").unwrap();
-        let due = |offset, at: &str| {
-            let due = event(offset).due(&json!({"at": at}), &zone);
+        let due = |offset, at| {
+            let due = event(offset).due(at, &zone);
             due.map(|due| due.to_string())
         };
+        let day = |text| Moment::Day(Date::parse(text).unwrap());
+        let time = |text| Moment::Time(Timestamp::parse(text).unwrap());
         assert_eq!(
-            due(0, "2024-07-01").as_deref(),
+            due(0, day("2024-07-01")).as_deref(),
             Some("2024-07-01T04:00:00Z")
         );
         // In winter, over the change of the clocks.
         assert_eq!(
-            due(-180, "2024-07-01").as_deref(),
+            due(-180, day("2024-07-01")).as_deref(),
             Some("2024-01-03T05:00:00Z")
         );
         assert_eq!(
-            due(2, "2024-03-09T10:00:00.000001Z").as_deref(),
+            due(2, time("2024-03-09T10:00:00.000001Z")).as_deref(),
             Some("2024-03-11T10:00:00.000001Z")
         );
-        assert_eq!(due(0, "soon"), None);
-        assert_eq!(event(0).due(&json!({}), &zone), None);
+        assert_eq!(due(1, Moment::Day(Date::MAX)), None);
     }
 }
