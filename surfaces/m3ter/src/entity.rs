@@ -53,6 +53,11 @@ pub(crate) trait Entity: Resource + Guarded {
         None
     }
 
+    /// The document as answers have it, without what only the server is to know.
+    fn shown(&self) -> Self {
+        self.clone()
+    }
+
     /// Supplied by the server: no caller changes or deletes it.
     fn is_managed(&self) -> bool {
         false
@@ -128,8 +133,23 @@ pub(crate) struct View<E> {
     document: E,
 }
 
-impl<E: Clone> View<E> {
-    pub(crate) fn of(stored: &Stored<E>) -> Self {
+impl<E> View<E> {
+    /// Of what is no entity: just as it is stored.
+    pub(crate) fn plain(stored: &Stored<E>) -> Self
+    where
+        E: Clone,
+    {
+        Self::with(stored, stored.document.clone())
+    }
+
+    pub(crate) fn of(stored: &Stored<E>) -> Self
+    where
+        E: Entity,
+    {
+        Self::with(stored, stored.document.shown())
+    }
+
+    fn with(stored: &Stored<E>, document: E) -> Self {
         Self {
             id: stored.id,
             version: stored.version,
@@ -137,14 +157,14 @@ impl<E: Clone> View<E> {
             dt_last_modified: micros(stored.modified_at),
             created_by: actor_name(stored.created_by),
             last_modified_by: actor_name(stored.modified_by),
-            document: stored.document.clone(),
+            document,
         }
     }
 
     /// As events and exports have it: with its organization.
     pub(crate) fn dto(stored: &Stored<E>) -> Value
     where
-        E: Serialize,
+        E: Entity,
     {
         // Wire types are plain structs; these always serialise.
         let mut dto = serde_json::to_value(Self::of(stored)).unwrap_or_default();

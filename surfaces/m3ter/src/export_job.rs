@@ -10,7 +10,7 @@ use crate::jobs::Job;
 use crate::operational::OperationalType;
 use crate::transfer::Transfer;
 use crate::upload::Created;
-use crate::wire::{CODE, ID, NAME, kept_value, micros};
+use crate::wire::{CODE, ID, NAME, is_zero, kept_value, micros};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -53,6 +53,9 @@ pub(crate) struct ExportJob {
     /// In the store of files, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<Uuid>,
+    /// By how many servers it was begun.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) starts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,11 +336,26 @@ impl Entity for ExportJob {
         fields.refuse("sourceType", Rule::Required);
         None
     }
+
+    fn shown(&self) -> Self {
+        Self {
+            file: None,
+            starts: 0,
+            ..self.clone()
+        }
+    }
 }
 
 impl Job for ExportJob {
     const UNFINISHED: &'static [&'static str] = &["PENDING", "RUNNING"];
     const KEPT: Duration = Duration::from_hours(30 * 24);
+
+    fn begin(&mut self, now: Timestamp) -> u32 {
+        self.status = ExportStatus::Running;
+        self.started_at = Some(micros(now));
+        self.starts = self.starts.saturating_add(1);
+        self.starts
+    }
 }
 
 impl ExportJob {
@@ -355,6 +373,7 @@ impl ExportJob {
             started_at: None,
             request,
             file: None,
+            starts: 0,
         }
     }
 }

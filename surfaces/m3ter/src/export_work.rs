@@ -4,7 +4,6 @@ use crate::app::App;
 use crate::export_job::{ExportJob, ExportStatus, FileFormat, SourceType};
 use crate::export_usage;
 use crate::operational::each_entity;
-use crate::wire::micros;
 use crate::writer::Raised;
 use meterd_control::{Author, FileWriter, NewFile};
 use meterd_fault::Fault;
@@ -27,18 +26,11 @@ pub(crate) async fn run(
     now: fn() -> Timestamp,
 ) -> Result<(), Fault> {
     let started = now();
-    let job = app
-        .blocking(move |app| {
-            app.write(organization, &Author::system(started), |writer| {
-                writer.update::<ExportJob>(id, |job| {
-                    job.status = ExportStatus::Running;
-                    job.started_at = Some(micros(started));
-                })
-            })
-        })
-        .await?;
     let made = app
-        .blocking(move |app| write_file(app, organization, &job.document, started))
+        .blocking(move |app| {
+            let job = app.control.store().get::<ExportJob>(organization, id)?;
+            write_file(app, organization, &job.document, started)
+        })
         .await;
     let ended = now();
     match made {

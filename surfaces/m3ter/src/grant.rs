@@ -154,7 +154,7 @@ pub(crate) async fn grant<P: Principal>(
             })
         })
         .await?;
-    Ok(Reply::ok(View::of(&stored)))
+    Ok(Reply::ok(View::plain(&stored)))
 }
 
 /// Takes the policy away from the principal. Answers what was granted.
@@ -180,7 +180,7 @@ pub(crate) async fn withdraw<P: Principal>(
             })
         })
         .await?;
-    Ok(Reply::ok(View::of(&stored)))
+    Ok(Reply::ok(View::plain(&stored)))
 }
 
 /// The grant that path and body name.

@@ -21,6 +21,8 @@ use uuid::Uuid;
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often a job is tried that cannot go on: over ten minutes.
 const ATTEMPTS_MAX: u32 = 120;
+/// How many servers in a row begin a job that gets nowhere: it may be what ends them.
+const STARTS_MAX: u32 = 10;
 const GIVEN_UP: &str = "The server could not go on with it";
 /// Most jobs of one kind that an organization keeps, those that have not ended aside.
 const JOBS_MAX: usize = 10_000;
@@ -33,6 +35,9 @@ pub(crate) trait Job: Entity {
     const UNFINISHED: &'static [&'static str];
     /// For how long it can be looked at.
     const KEPT: Duration;
+
+    /// Notes that a server begins it, or goes on with it. Returns how many have since it last got on.
+    fn begin(&mut self, now: Timestamp) -> u32;
 }
 
 /// Does what this surface does by itself, until it is dropped. `now` is the server's clock.
@@ -52,7 +57,7 @@ struct Busy {
     organizations: HashSet<OrganizationId>,
     /// Whose turn it was last.
     served: Option<OrganizationId>,
-    /// How often jobs could not go on, since the server was started.
+    /// How often jobs were tried that are not done, since the server was started.
     attempts: HashMap<Uuid, u32>,
 }
 
@@ -62,28 +67,83 @@ enum Task {
     Export(Uuid),
 }
 
-/// A job that could not go on stays where it is, to be tried again; in the end it has failed, so that those behind it
-/// have their turn.
-async fn try_again(
+impl Task {
+    fn id(self) -> Uuid {
+        let (Self::Upload(id) | Self::Export(id)) = self;
+        id
+    }
+}
+
+/// Does a job as far as it can be done. One that cannot go on stays where it is, to be tried again; in the end it has
+/// failed, so that those behind it have their turn.
+async fn attempt(
     app: &App,
     busy: &Mutex<Busy>,
     organization: OrganizationId,
     task: Task,
     now: fn() -> Timestamp,
 ) -> Result<(), Fault> {
-    let (Task::Upload(id) | Task::Export(id)) = task;
-    {
-        let mut busy = lock(busy);
-        let attempts = busy.attempts.entry(id).or_default();
-        *attempts += 1;
-        if *attempts < ATTEMPTS_MAX {
-            return Ok(());
-        }
-        busy.attempts.remove(&id);
+    let is_first = !lock(busy).attempts.contains_key(&task.id());
+    // Once the process has ended, nobody can count that it did.
+    if is_first && count_start(app, organization, task, now()).await? > STARTS_MAX {
+        return give_up(app, organization, task, now()).await;
     }
+    let attempts = {
+        let mut busy = lock(busy);
+        let attempts = busy.attempts.entry(task.id()).or_default();
+        *attempts += 1;
+        *attempts
+    };
+    let done = match task {
+        Task::Upload(id) => upload_work::run(app, organization, id, now).await,
+        Task::Export(id) => export_work::run(app, organization, id, now).await,
+    };
+    if done.is_err() && attempts < ATTEMPTS_MAX {
+        return done;
+    }
+    lock(busy).attempts.remove(&task.id());
+    match done {
+        Ok(()) => Ok(()),
+        Err(fault) => give_up(app, organization, task, now())
+            .await
+            .and(Err(fault)),
+    }
+}
+
+async fn count_start(
+    app: &App,
+    organization: OrganizationId,
+    task: Task,
+    now: Timestamp,
+) -> Result<u32, Fault> {
+    fn count<J: Job>(
+        app: &App,
+        organization: OrganizationId,
+        id: Uuid,
+        now: Timestamp,
+    ) -> Result<u32, Fault> {
+        app.write(organization, &Author::system(now), |writer| {
+            let mut starts = 0;
+            writer.update::<J>(id, |job| starts = job.begin(now))?;
+            Ok(starts)
+        })
+    }
+    app.blocking(move |app| match task {
+        Task::Upload(id) => count::<UploadJob>(app, organization, id, now),
+        Task::Export(id) => count::<ExportJob>(app, organization, id, now),
+    })
+    .await
+}
+
+async fn give_up(
+    app: &App,
+    organization: OrganizationId,
+    task: Task,
+    now: Timestamp,
+) -> Result<(), Fault> {
     match task {
-        Task::Upload(id) => upload_work::fail(app, organization, id, now()).await,
-        Task::Export(id) => export_work::fail(app, organization, id, GIVEN_UP, now()).await,
+        Task::Upload(id) => upload_work::fail(app, organization, id, now).await,
+        Task::Export(id) => export_work::fail(app, organization, id, GIVEN_UP, now).await,
     }
 }
 
@@ -100,21 +160,9 @@ async fn lane(app: &App, busy: &Mutex<Busy>, now: fn() -> Timestamp) {
             Ok(Some((organization, task))) => {
                 // There may be one for the other lane too.
                 app.wake.notify_one();
-                let done = match task {
-                    Task::Upload(id) => upload_work::run(app, organization, id, now).await,
-                    Task::Export(id) => export_work::run(app, organization, id, now).await,
-                };
+                let done = attempt(app, busy, organization, task, now).await;
                 lock(busy).organizations.remove(&organization);
-                match done {
-                    Ok(()) => {
-                        let (Task::Upload(id) | Task::Export(id)) = task;
-                        lock(busy).attempts.remove(&id);
-                        Ok(())
-                    }
-                    Err(fault) => try_again(app, busy, organization, task, now)
-                        .await
-                        .and(Err(fault)),
-                }
+                done
             }
             Err(fault) => Err(fault),
         };
@@ -286,4 +334,75 @@ fn organizations(app: &App) -> Result<Vec<OrganizationId>, Fault> {
 
 fn lock(busy: &Mutex<Busy>) -> MutexGuard<'_, Busy> {
     busy.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export_job::{ExportRequest, ExportStatus, SourceType};
+    use crate::settings::M3terSettings;
+    use meterd_control::{Control, Settings};
+    use meterd_engine::Engine;
+    use meterd_engine::testing::SimulatedDisk;
+    use meterd_http::Core;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const HOME: OrganizationId = OrganizationId(Uuid::from_u128(1));
+
+    fn app(directory: &Path) -> App {
+        let settings = Settings {
+            documents: crate::documents(),
+            ..Settings::default()
+        };
+        let control = Control::open(directory.join("control.sqlite"), settings).unwrap();
+        let engine = Engine::open(
+            Path::new("/engine"),
+            meterd_engine::Settings::default(),
+            Arc::new(SimulatedDisk::default()),
+        );
+        let core = Core::new(Arc::new(control), Arc::new(engine.unwrap()));
+        App::new(core, M3terSettings::default())
+    }
+
+    fn new_export(app: &App) -> Task {
+        let request = serde_json::json!({"exportFileFormat": "CSV"});
+        let request: ExportRequest = serde_json::from_value(request).unwrap();
+        let job = ExportJob::new(SourceType::Operational, request, None, Timestamp::MIN);
+        let made = app.write(HOME, &Author::system(Timestamp::MIN), |writer| {
+            writer.create(job)
+        });
+        Task::Export(made.unwrap().id)
+    }
+
+    /// A server that begins it, and whether it ends over it.
+    async fn status_after(app: &App, task: Task, crashes: bool) -> ExportStatus {
+        if crashes {
+            count_start(app, HOME, task, Timestamp::MIN).await.unwrap();
+        } else {
+            let busy = Mutex::default();
+            attempt(app, &busy, HOME, task, || Timestamp::MIN)
+                .await
+                .unwrap();
+        }
+        let job = app.control.store().get::<ExportJob>(HOME, task.id());
+        job.unwrap().document.status
+    }
+
+    #[tokio::test]
+    async fn a_job_that_ends_its_servers_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = app(directory.path());
+        for (crashes, ends) in [
+            (STARTS_MAX - 1, ExportStatus::Succeeded),
+            (STARTS_MAX, ExportStatus::Failed),
+        ] {
+            let task = new_export(&app);
+            for _ in 0..crashes {
+                let status = status_after(&app, task, true).await;
+                assert_eq!(status, ExportStatus::Running);
+            }
+            assert_eq!(status_after(&app, task, false).await, ends);
+        }
+    }
 }

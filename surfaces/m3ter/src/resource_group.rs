@@ -362,7 +362,7 @@ pub(crate) async fn list_contents(
     let next_token = members.next.map(|cursor| cursor.to_string());
     let members = members.items.iter();
     let page = Page {
-        data: members.map(|member| View::of(member)).collect(),
+        data: members.map(|member| View::plain(member)).collect(),
         next_token,
     };
     Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)

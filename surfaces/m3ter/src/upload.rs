@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::entity::{At, Entity, Filter, ListQuery, View, item, page_of, paths};
 use crate::jobs::Job;
 use crate::transfer::Transfer;
-use crate::wire::{millis, text};
+use crate::wire::{is_zero, millis, text};
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::Response;
@@ -17,7 +17,7 @@ use meterd_http::{BodyStream, Context, Failure, LongWork, Params, Parsed, Reply}
 use meterd_model::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Largest file (4.9).
@@ -52,6 +52,9 @@ pub(crate) struct UploadJob {
     /// The original, in the store of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<Uuid>,
+    /// By how many servers it was begun since rows of it were processed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) starts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,13 +123,27 @@ impl Entity for UploadJob {
             processed_rows: 0,
             failed_rows: 0,
             file: None,
+            starts: 0,
         })
+    }
+
+    fn shown(&self) -> Self {
+        Self {
+            file: None,
+            starts: 0,
+            ..self.clone()
+        }
     }
 }
 
 impl Job for UploadJob {
     const UNFINISHED: &'static [&'static str] = &["running"];
     const KEPT: Duration = KEPT;
+
+    fn begin(&mut self, _: Timestamp) -> u32 {
+        self.starts = self.starts.saturating_add(1);
+        self.starts
+    }
 }
 
 /// An address with the job it belongs to.
@@ -196,7 +213,7 @@ pub(crate) async fn take_in(
     check_unused(&stored)?;
     check_headers(&stored.document, headers)?;
     let _claim = app.transfers.claim(organization, job)?;
-    let now = context.now;
+    let (now, begun) = (context.now, Instant::now());
     let new = NewFile {
         organization,
         purpose: "m3ter-upload",
@@ -229,14 +246,16 @@ pub(crate) async fn take_in(
             &stored.document.content_length.to_string(),
         ));
     }
+    // The file may have been long on its way.
+    let ended = now.saturating_add(begun.elapsed());
     app.blocking(move |app| {
         let file = writer.finish()?.id;
-        let taken = app.write(organization, &Author::system(now), |writer| {
+        let taken = app.write(organization, &Author::system(ended), |writer| {
             writer.update::<UploadJob>(job, |job| {
                 if job.file.is_none() {
                     job.file = Some(file);
                     job.status = UploadStatus::Running;
-                    job.upload_date = Some(millis(now));
+                    job.upload_date = Some(millis(ended));
                 }
             })
         })?;

@@ -88,6 +88,7 @@ pub(crate) async fn run(
                 job.total_rows += rows;
                 job.processed_rows += rows;
                 job.failed_rows += failed;
+                job.starts = 0;
             })
             .await?;
         }

@@ -125,7 +125,7 @@ pub(crate) async fn retrieve_me(
     let service_user = store.get::<ServiceUser>(access.organization, access.principal)?;
     let organization = store.organization(access.organization)?;
     Ok(Reply::ok(Me {
-        service_user: View::of(&service_user),
+        service_user: View::plain(&service_user),
         organization: OrganizationView::of(&organization),
     }))
 }

@@ -214,6 +214,12 @@ fn value_of(json: Json) -> Value {
     }
 }
 
+/// For members of documents that are left out where they say nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// An id as documents have it, however a caller spells it; other texts as they are.
 pub(crate) fn one_spelling(text: String) -> String {
     parse_uuid(&text).map_or(text, |id| id.to_string())

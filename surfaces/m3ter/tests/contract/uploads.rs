@@ -84,6 +84,11 @@ fn a_file_is_taken_in_and_its_rows_are_stored() {
         .map(|name| job[name].as_u64().unwrap());
     // The repeat of u-2 has equal content, which in a file counts as done.
     assert_eq!(counts, [5, 5, 2, body.len() as u64]);
+    // What the server keeps for itself stays there.
+    assert!(
+        job.get("file").is_none() && job.get("starts").is_none(),
+        "{job}"
+    );
     assert_eq!(
         failure_kinds(&server),
         ["InvalidMeasurement", "UndefinedMeter"]
