@@ -36,6 +36,18 @@ pub(crate) enum PrincipalType {
     SupportUsers,
 }
 
+impl PrincipalType {
+    /// In keys of the database.
+    fn word(self) -> &'static str {
+        match self {
+            Self::User => "User",
+            Self::UserGroup => "UserGroup",
+            Self::ServiceUser => "ServiceUser",
+            Self::SupportUsers => "SupportUsers",
+        }
+    }
+}
+
 impl Document for Grant {
     const KIND: &'static str = "m3ter/grant";
     const RESOURCE: meterd_fault::Resource = meterd_fault::Resource::PermissionGrant;
@@ -63,10 +75,8 @@ impl Resource for Grant {
 impl Grant {
     pub(crate) fn key(&self) -> String {
         let principal = self.principal_id.unwrap_or_default();
-        format!(
-            "{}/{:?}/{principal}",
-            self.permission_policy_id, self.principal_type
-        )
+        let word = self.principal_type.word();
+        format!("{}/{word}/{principal}", self.permission_policy_id)
     }
 }
 

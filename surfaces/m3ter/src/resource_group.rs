@@ -101,16 +101,24 @@ pub(crate) enum TargetType {
     Group,
 }
 
+impl TargetType {
+    /// In keys of the database.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Item => "Item",
+            Self::Group => "Group",
+        }
+    }
+}
+
 impl GroupMember {
     pub(crate) fn target_uuid(&self) -> Option<Uuid> {
         parse_uuid(&self.target_id)
     }
 
     fn key(&self) -> String {
-        format!(
-            "{}/{:?}/{}",
-            self.group_id, self.target_type, self.target_id
-        )
+        let word = self.target_type.word();
+        format!("{}/{word}/{}", self.group_id, self.target_id)
     }
 }
 
