@@ -8,7 +8,7 @@
 use crate::access::Seen;
 use crate::app::App;
 use crate::entity::{Entity, Page, View, every};
-use crate::wire::{actor_name, micros};
+use crate::wire::{actor_name, micros, one_spelling};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -222,15 +222,21 @@ impl<E: Searchable> Condition<E> {
                 text: "must have one of : > >= < <= ~ between each field and its value".into(),
             });
         };
+        // Codes and names stay as they are, even those that look like an id.
+        let is_id = matches!(name, "id" | "ids" | "parentAccountId");
+        let in_one_spelling = |value: &str| {
+            let value = value.to_owned();
+            if is_id { one_spelling(value) } else { value }
+        };
         let is_time = matches!(field, Field::CreatedAt | Field::ModifiedAt);
         let wanted = match operator {
             Operator::Begins => Wanted::Text(value.to_lowercase()),
             _ if is_time => period(value).map_err(time_rule)?,
             Operator::Equal if name == "ids" || name == "codes" => {
                 let values = value.split(',').map(str::trim);
-                Wanted::AnyOf(values.map(str::to_owned).collect())
+                Wanted::AnyOf(values.map(in_one_spelling).collect())
             }
-            _ => Wanted::Text(value.to_owned()),
+            _ => Wanted::Text(in_one_spelling(value)),
         };
         Ok(Self {
             field,

@@ -164,6 +164,8 @@ fn a_search_finds_by_its_conditions() {
         ),
         ("ids:NORTH,PARENT", vec!["north-wind", "Nordic Group"]),
         ("id:NORTH", vec!["north-wind"]),
+        ("id:UPPER", vec!["north-wind"]),
+        ("ids:UPPER,PARENT", vec!["north-wind", "Nordic Group"]),
         ("parentAccountId:PARENT", vec!["north-wind"]),
         ("purchaseOrderNumber>PO-1", vec!["north-wind"]),
         (
@@ -211,6 +213,7 @@ fn a_search_finds_by_its_conditions() {
         ("&fromDocument=4", vec![]),
     ] {
         let query = query
+            .replace("UPPER", &north.to_uppercase())
             .replace("NORTH,", &format!("{north},"))
             .replace("PARENT", &parent);
         let query = query
