@@ -78,6 +78,8 @@ pub(super) fn sort<'b>(
         ..Sorted::default()
     };
     let (mut meters, mut accounts) = (Codes::default(), Codes::default());
+    // What rows name that fail; for each of them the place.
+    let (mut others, mut other_places) = (Codes::default(), Vec::new());
     for row in rows {
         let meter = meters.place(&row.meter);
         if meter == sorted.plans.len() {
@@ -98,10 +100,16 @@ pub(super) fn sort<'b>(
                 account: accounts.place(&row.account),
             }),
             Err(failures) => {
+                other_places.push(others.place(&row.account));
                 sorted.failed.push(failed_row(row, None, failures));
                 None
             }
         });
+    }
+    let others = (app.holders).find(app.control.store(), organization, &others.in_order)?;
+    for (failed, place) in sorted.failed.iter_mut().zip(other_places) {
+        let holder = others.get(place).and_then(Option::as_ref);
+        failed.account = holder.map(|holder| holder.account.id);
     }
     sorted.accounts = known(app, organization, &accounts.in_order)?;
     Ok(sorted)

@@ -64,8 +64,20 @@ fn each_kind_of_failure_is_an_event_that_names_the_file() {
     missing["measure"] = json!({"parts": 1});
     let mut undefined = row("u-3");
     undefined["measure"]["parts"] = json!(0);
-    submit(&server, &[row("u-0"), unknown.clone(), missing, undefined]);
+    submit(&server, &[row("u-0")]);
+    submit(&server, &[unknown.clone(), missing, undefined]);
 
+    let of_account = |code: &str| {
+        let account = &server.get(&format!("/accounts?codes={code}"))["data"][0]["id"];
+        let query = format!("/events?accountId={}", account.as_str().unwrap());
+        let events = server.get(&format!("{query}&eventName=ingest.validation.failure"));
+        let events = events["data"].as_array().unwrap().iter();
+        let mut kinds: Vec<_> = events
+            .map(|event| event["m3terEvent"]["type"].as_str().unwrap().to_owned())
+            .collect();
+        kinds.sort_unstable();
+        kinds
+    };
     let events = failures(&server);
     let mut kinds: Vec<_> = events
         .iter()
@@ -83,6 +95,11 @@ fn each_kind_of_failure_is_an_event_that_names_the_file() {
     assert_eq!(event["eventName"], "ingest.validation.failure");
     assert_eq!(event["m3terEvent"]["uids"], json!(["u-1"]));
     assert_eq!(event["m3terEvent"]["measurements"], 1);
+    // They are the account's, which was there before; what fails makes none.
+    assert_eq!(
+        of_account("acme"),
+        ["CalculationError", "MissingField", "UndefinedMeter"]
+    );
 
     let named = event["m3terEvent"]["getDownloadUrl"].as_str().unwrap();
     let url = server.get(below_organization(&server, named))["url"]
