@@ -36,6 +36,8 @@ pub(crate) trait Entity: Resource + Guarded {
     const FILTERS: &'static [Filter] = &[Filter::Ids];
     /// Its members that are dates; times of creation and change aside, which all have.
     const DATES: &'static [(&'static str, DateOf<Self>)] = &[];
+    /// Where the server acts on it by itself: what the name of the mark begins with that says how far it is.
+    const MARK: Option<&'static str> = None;
     /// A parameter of the path that is an index key too: an item is only found under its own.
     const SCOPE: Option<&'static str> = None;
 
@@ -545,19 +547,16 @@ pub(crate) fn every<D: Document>(
     }
 }
 
+/// Whose events those of an entity are, which is an account or may belong to one.
+pub(crate) fn account_of<'d>(word: &str, dto: &'d Value) -> Option<&'d str> {
+    let member = if word == "account" { "id" } else { "accountId" };
+    dto.get(member)?.as_str()
+}
+
 /// What a change event says: the entity after the change, and before it (4.10).
 pub(crate) fn entity_event<E: Entity>(changed: &Changed<'_, E>) -> Value {
     let newest = View::dto(changed.newest());
-    // An account's own events, and those of what belongs to one.
-    let member = if E::WORD == "account" {
-        "id"
-    } else {
-        "accountId"
-    };
-    let account = newest
-        .get(member)
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let account = account_of(E::WORD, &newest).map(str::to_owned);
     let before = changed.before().map(View::dto);
     change_data(changed.after().map(|_| newest), before, account.as_deref())
 }

@@ -15,6 +15,7 @@ use meterd_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+const MARK: &str = "m3ter/export-schedule";
 const MINUTE_MICROS: i64 = 60_000_000;
 /// An export may repeat this often, and no more seldom than the second (4.12).
 const EVERY_MINUTES_MIN: i64 = 15;
@@ -184,6 +185,7 @@ impl Guarded for ExportSchedule {
 
 impl Entity for ExportSchedule {
     paths!("/dataexports/schedules");
+    const MARK: Option<&'static str> = Some(MARK);
 
     fn read(fields: &mut Fields<'_>, at: &At<'_, Self>) -> Option<Self> {
         let before = at.before.map(|stored| &stored.document);
@@ -221,7 +223,7 @@ pub(crate) fn start_due(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let organization = stored.organization;
-    let mark_name = format!("m3ter/export-schedule/{}", stored.id);
+    let mark_name = format!("{MARK}/{}", stored.id);
     let mark = app.control.store().mark(organization, &mark_name)?;
     let since = mark.and_then(Timestamp::from_micros);
     let since = since.unwrap_or(stored.created_at);

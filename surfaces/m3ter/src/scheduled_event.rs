@@ -2,7 +2,7 @@
 
 use crate::access::Guarded;
 use crate::app::App;
-use crate::entity::{At, Entity, admit_few, entity_event, paths};
+use crate::entity::{At, Entity, account_of, admit_few, entity_event, paths};
 use crate::event::change_data;
 use crate::event_types::{SCHEDULED, is_known};
 use crate::operational::{Moment, dates_of, each_entity, zone_of};
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 /// Farthest from the date that an event may be, in days.
 const OFFSET_DAYS_MAX: i64 = 3_660;
+const MARK: &str = "m3ter/scheduled-event";
 const DAY: Duration = Duration::from_hours(24);
 /// A change carries the time of its request, which may have waited so long for those before it.
 const WRITE_MAX: Duration = Duration::from_mins(1);
@@ -84,6 +85,7 @@ impl Guarded for ScheduledEvent {
 
 impl Entity for ScheduledEvent {
     paths!("/scheduledevents/configurations");
+    const MARK: Option<&'static str> = Some(MARK);
 
     fn read(fields: &mut Fields<'_>, _: &At<'_, Self>) -> Option<Self> {
         let name = fields.required_checked("name", NAME);
@@ -137,7 +139,7 @@ pub(crate) fn raise_due(
 ) -> Result<(), Fault> {
     let organization = stored.organization;
     let configuration = &stored.document;
-    let mark_name = format!("m3ter/scheduled-event/{}", stored.id);
+    let mark_name = format!("{MARK}/{}", stored.id);
     let store = app.control.store();
     let seen = store.mark(organization, &mark_name)?;
     // What was due before the configuration was made is past.
@@ -154,12 +156,7 @@ pub(crate) fn raise_due(
         let due = date.and_then(|date| configuration.due(date, &zone));
         if due.is_some_and(|due| seen < due.micros() && due <= until) {
             let dto = entity.dto();
-            let of = if configuration.entity == "account" {
-                "id"
-            } else {
-                "accountId"
-            };
-            let account = dto.get(of).and_then(Value::as_str);
+            let account = account_of(&configuration.entity, &dto);
             events.push(Raised {
                 name: configuration.event_name(),
                 account: account.and_then(|id| id.parse().ok()),

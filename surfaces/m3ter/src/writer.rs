@@ -71,6 +71,10 @@ impl<'a, 't> Writer<'a, 't> {
 
     pub(crate) fn delete<E: Entity>(&mut self, id: Uuid) -> Result<Arc<Stored<E>>, Fault> {
         let stored = self.writes.delete_checked(self.organization, id, None)?;
+        if let Some(mark) = E::MARK {
+            let name = format!("{mark}/{id}");
+            self.writes.remove_mark(self.organization, &name)?;
+        }
         self.changed(&Changed::Deleted(&stored))?;
         Ok(stored)
     }

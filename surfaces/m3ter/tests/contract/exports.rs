@@ -268,6 +268,16 @@ fn a_schedule_starts_its_export_once_each_time() {
     let jobs = server.get("/dataexports/jobs?status=SUCCEEDED");
     assert_eq!(jobs["data"].as_array().unwrap().len(), 2);
 
+    // Nothing of a schedule stays behind.
+    let id = cron["id"].as_str().unwrap();
+    let mark = || {
+        let name = format!("m3ter/export-schedule/{id}");
+        server.control.store().mark(server.acme.id, &name).unwrap()
+    };
+    assert!(mark().is_some());
+    server.delete(&format!("{path}/{id}"));
+    assert_eq!(mark(), None);
+
     for (change, message) in [
         (
             json!({"scheduleType": "MINUTE", "period": 10}),
