@@ -174,6 +174,8 @@ pub(crate) trait Verb: Send + 'static {
 pub(crate) trait Guarded: Send + 'static {
     const SERVICE: &'static str = "config";
     const WORD: &'static str;
+    /// What it takes to find it in a list.
+    const SEEING: Action = Action::ConfigRetrieve;
 }
 
 macro_rules! verbs {
@@ -243,16 +245,14 @@ impl<K: Guarded> FromRequestParts<App> for Seen<K> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let access = Access::from_request_parts(parts, app).await?;
-        let sight = access
-            .rules
-            .sight(Action::ConfigRetrieve, K::SERVICE, K::WORD);
+        let sight = access.rules.sight(K::SEEING, K::SERVICE, K::WORD);
         if sight.is_empty() {
             let all = Target {
                 service: K::SERVICE,
                 kind: K::WORD,
                 id: None,
             };
-            return Err(refused(Action::ConfigRetrieve, &all).into());
+            return Err(refused(K::SEEING, &all).into());
         }
         Ok(Self {
             access,

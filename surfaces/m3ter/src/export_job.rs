@@ -1,22 +1,18 @@
 //! Exports: what is asked for, and the jobs that make files of it (4.12).
 
-use crate::access::{Access, Action, Allowed, Create, Guarded, Seen, Target};
+use crate::access::{Access, Action, Allowed, Create, Guarded, Target};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, ListQuery, item, page_of, paths};
+use crate::entity::{At, Entity, Filter, item, paths};
 use crate::export_destination::ExportDestination;
 use crate::export_usage::selection_of;
 use crate::ingest::Measurements;
 use crate::jobs::Job;
 use crate::operational::OperationalType;
 use crate::transfer::Transfer;
-use crate::upload::Created;
 use crate::wire::{CODE, ID, NAME, is_zero, kept_value, micros};
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::Response;
 use meterd_control::{Admission, Document, Reference, Resource, refers};
 use meterd_fault::{Fault, Kind, Problem, Rule};
-use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::json::{Json, child};
 use meterd_http::{Failure, LongWork, Params, Parsed, Reply};
@@ -403,23 +399,6 @@ pub(crate) async fn create_adhoc(
         .await?;
     app.wake.notify_one();
     Ok(Reply::ok(JobId { job_id: stored.id }))
-}
-
-/// `GET /dataexports/jobs`
-pub(crate) async fn list_jobs(
-    State(app): State<App>,
-    seen: Seen<ExportJob>,
-    uri: Uri,
-) -> Result<Response, Failure> {
-    let (query, created) = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
-        let query = ListQuery::read::<ExportJob>(fields);
-        let created = Created::read(fields);
-        Some((query, created))
-    })?;
-    let page = page_of::<ExportJob>(&app, seen.access.organization, &query, |stored| {
-        created.holds(stored.created_at) && seen.sees(stored.id)
-    })?;
-    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
 #[derive(Debug, Serialize)]

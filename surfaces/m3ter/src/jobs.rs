@@ -3,14 +3,20 @@
 //! The queue is the store: a job that was waiting or running when the server stopped is found again. Two lanes take
 //! jobs, of one organization after the other and never two of one, the oldest of each first.
 
+use crate::access::Seen;
 use crate::app::App;
-use crate::entity::{Entity, every};
+use crate::entity::{Entity, ListQuery, every, page_of};
 use crate::export_job::ExportJob;
 use crate::upload::UploadJob;
 use crate::{export_schedule, export_work, scheduled_event, upload_work};
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
 use meterd_control::{Author, List, Order, Stored};
 use meterd_fault::Fault;
-use meterd_http::LongWork;
+use meterd_http::body::read_query;
+use meterd_http::fields::Form;
+use meterd_http::{Failure, LongWork, Reply};
 use meterd_model::{OrganizationId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,6 +44,27 @@ pub(crate) trait Job: Entity {
 
     /// Notes that a server begins it, or goes on with it. Returns how many have since it last got on.
     fn begin(&mut self, now: Timestamp) -> u32;
+}
+
+/// The jobs of a kind, those that were asked for in a period if the caller names one.
+pub(crate) async fn list_jobs<J: Job>(
+    State(app): State<App>,
+    seen: Seen<J>,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    let (query, start, end) = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
+        let query = ListQuery::read::<J>(fields);
+        let start = fields.iso_time("dateCreatedStart");
+        let end = fields.iso_time("dateCreatedEnd");
+        Some((query, start, end))
+    })?;
+    let page = page_of::<J>(&app, seen.access.organization, &query, |stored| {
+        let at = stored.created_at;
+        start.is_none_or(|start| start <= at)
+            && end.is_none_or(|end| at < end)
+            && seen.sees(stored.id)
+    })?;
+    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
 }
 
 /// Does what this surface does by itself, until it is dropped. `now` is the server's clock.

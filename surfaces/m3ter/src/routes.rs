@@ -16,6 +16,7 @@ use crate::export_schedule::ExportSchedule;
 use crate::grant::{SupportUsers, grant, withdraw};
 use crate::ingest::{BODY_MAX_BYTES, submit_measurements};
 use crate::invitation::Invitation;
+use crate::jobs::list_jobs;
 use crate::meter::Meter;
 use crate::notification::{Notification, evaluate};
 use crate::organization_config::OrganizationConfig;
@@ -254,7 +255,7 @@ fn records(table: RouteTable<App>) -> RouteTable<App> {
         )
         .route(
             UploadJob::COLLECTION,
-            [get(upload::list_jobs).class(CONFIG)],
+            [get(list_jobs::<UploadJob>).class(CONFIG)],
         )
         .route(UploadJob::ITEM, [get(upload::retrieve_job).class(CONFIG)])
         .route(
@@ -287,7 +288,7 @@ fn records(table: RouteTable<App>) -> RouteTable<App> {
         )
         .route(
             ExportJob::COLLECTION,
-            [get(export_job::list_jobs).class(CONFIG)],
+            [get(list_jobs::<ExportJob>).class(CONFIG)],
         )
         .route(ExportJob::ITEM, [get(retrieve::<ExportJob>).class(CONFIG)])
         .route(

@@ -2,16 +2,14 @@
 
 use crate::access::{Access, Action, Guarded, Target};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, ListQuery, View, item, page_of, paths};
+use crate::entity::{At, Entity, Filter, View, item, paths};
 use crate::jobs::Job;
 use crate::transfer::Transfer;
 use crate::wire::{is_zero, millis, text};
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, header};
 use meterd_control::{Author, Document, NewFile, Resource, Stored};
 use meterd_fault::{Fault, Kind, Problem, Rule};
-use meterd_http::body::read_query;
 use meterd_http::fields::{Fields, Form};
 use meterd_http::{BodyStream, Context, Failure, LongWork, Params, Parsed, Reply};
 use meterd_model::{OrganizationId, Timestamp};
@@ -98,6 +96,7 @@ impl Resource for UploadJob {
 impl Guarded for UploadJob {
     const SERVICE: &'static str = "measurements";
     const WORD: &'static str = "fileupload";
+    const SEEING: Action = Action::MeasurementsFileUpload;
 }
 
 impl Entity for UploadJob {
@@ -325,24 +324,6 @@ fn permitted_item(
     item::<UploadJob>(app, access.organization, params)
 }
 
-/// `GET /fileuploads/measurements/jobs`
-pub(crate) async fn list_jobs(
-    State(app): State<App>,
-    access: Access,
-    uri: Uri,
-) -> Result<Response, Failure> {
-    permit(&access, None)?;
-    let (query, created) = read_query(uri.query().unwrap_or(""), Form::LENIENT, |fields| {
-        let query = ListQuery::read::<UploadJob>(fields);
-        let created = Created::read(fields);
-        Some((query, created))
-    })?;
-    let page = page_of::<UploadJob>(&app, access.organization, &query, |stored| {
-        created.holds(stored.created_at)
-    })?;
-    Ok(Reply::ok(page).within(app.settings.response_max_bytes)?)
-}
-
 /// `GET /fileuploads/measurements/jobs/{id}/original`
 pub(crate) async fn original(
     State(app): State<App>,
@@ -362,24 +343,4 @@ pub(crate) async fn original(
         url,
         headers: BTreeMap::new(),
     }))
-}
-
-/// `dateCreatedStart` and `dateCreatedEnd`: at or after, and before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Created {
-    start: Option<Timestamp>,
-    end: Option<Timestamp>,
-}
-
-impl Created {
-    pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
-        Self {
-            start: fields.iso_time("dateCreatedStart"),
-            end: fields.iso_time("dateCreatedEnd"),
-        }
-    }
-
-    pub(crate) fn holds(self, at: Timestamp) -> bool {
-        self.start.is_none_or(|start| start <= at) && self.end.is_none_or(|end| at < end)
-    }
 }

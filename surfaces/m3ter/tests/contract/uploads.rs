@@ -240,6 +240,30 @@ fn a_file_of_no_measurements_is_given_up() {
     assert!(changes.len() < 10, "{}", changes.len());
 }
 
+#[test]
+fn jobs_are_listed_for_whom_they_concern() {
+    let server = Server::start();
+    let [first, second] = [1, 2].map(|length| ask_for_url(&server, length)["jobId"].clone());
+    let of = |name: &str, effect: &str, job: &Value| {
+        let item = format!("measurements:fileupload/item/{}", job.as_str().unwrap());
+        let action = "measurements:fileUpload";
+        let mut statements =
+            vec![json!({"effect": effect, "action": [action], "resource": [item]})];
+        if effect == "deny" {
+            statements.push(json!({
+                "effect": "allow", "action": [action], "resource": ["measurements:fileupload"],
+            }));
+        }
+        let caller = server.with_statements(name, &json!(statements));
+        let path = "/fileuploads/measurements/jobs";
+        let jobs = server.ask_as(&caller.token, "GET", path, None).expect(200);
+        let jobs = jobs["data"].as_array().unwrap().iter();
+        jobs.map(|job| job["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("one", "allow", &first), [first.clone()]);
+    assert_eq!(of("others", "deny", &first), [second]);
+}
+
 /// A file that is on its way; the server has begun to read it.
 fn begin(server: &Server, url: &Value) -> TcpStream {
     let request = put(path_of(url["url"].as_str().unwrap()))
