@@ -99,7 +99,7 @@ impl Default for Settings {
             change_events_max: 100_000,
             other_events_max: 100_000,
             resources_max: 500_000,
-            resource_bytes_max: 256 * 1024 * 1024,
+            resource_bytes_max: 512 * 1024 * 1024,
             limiter_keys_max: KEYS_MAX,
             files_bytes_max: 20 * 1024 * 1024 * 1024,
         }

@@ -44,8 +44,9 @@ pub(crate) struct ExportJob {
     pub(crate) date_created: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) started_at: Option<String>,
-    /// What to export.
-    pub(crate) request: ExportRequest,
+    /// What to export, until it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<ExportRequest>,
     /// In the store of files, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<Uuid>,
@@ -282,7 +283,10 @@ impl Resource for ExportJob {
     /// Asked for when the job is; it outlives its destinations.
     fn references(&self) -> Vec<Reference> {
         match self.status {
-            ExportStatus::Pending => self.request.destinations(),
+            ExportStatus::Pending => {
+                let request = self.request.iter();
+                request.flat_map(ExportRequest::destinations).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -335,9 +339,14 @@ impl Entity for ExportJob {
 
     fn shown(&self) -> Self {
         Self {
+            schedule_id: self.schedule_id.clone(),
+            source_type: self.source_type,
+            status: self.status,
+            date_created: self.date_created.clone(),
+            started_at: self.started_at.clone(),
+            request: None,
             file: None,
             starts: 0,
-            ..self.clone()
         }
     }
 }
@@ -367,7 +376,7 @@ impl ExportJob {
             status: ExportStatus::Pending,
             date_created: micros(now),
             started_at: None,
-            request,
+            request: Some(request),
             file: None,
             starts: 0,
         }
@@ -387,12 +396,13 @@ pub(crate) async fn create_adhoc(
     body: Parsed,
 ) -> Result<Reply<JobId>, Failure> {
     let now = access.context.now;
-    let job = body.read(Form::LENIENT, |fields| {
+    let (source, request) = body.read(Form::LENIENT, |fields| {
         let (source, mut request) = ExportRequest::read(fields)?;
         request.read_times(fields, source, now);
-        Some(ExportJob::new(source, request, None, now))
+        Some((source, request))
     })?;
-    job.request.permit(&access, job.source_type)?;
+    request.permit(&access, source)?;
+    let job = ExportJob::new(source, request, None, now);
     let (organization, author) = (access.organization, access.author());
     let stored = app
         .blocking(move |app| app.write(organization, &author, |writer| writer.create(job)))

@@ -1,7 +1,7 @@
 //! Making the file of an export job (4.12).
 
 use crate::app::App;
-use crate::export_job::{ExportJob, ExportStatus, FileFormat, SourceType};
+use crate::export_job::{ExportJob, ExportRequest, ExportStatus, FileFormat, SourceType};
 use crate::export_usage;
 use crate::operational::each_entity;
 use crate::writer::Raised;
@@ -39,6 +39,7 @@ pub(crate) async fn run(
                 app.write(organization, &Author::system(ended), |writer| {
                     let succeeded = |job: &mut ExportJob| {
                         job.status = ExportStatus::Succeeded;
+                        job.request = None;
                         job.file = Some(file);
                     };
                     writer.update(id, succeeded).map(drop)
@@ -74,7 +75,10 @@ pub(crate) async fn fail(
     app.blocking(move |app| {
         app.write(organization, &Author::system(now), |writer| {
             writer.raise(&event)?;
-            let failed = |job: &mut ExportJob| job.status = ExportStatus::Failed;
+            let failed = |job: &mut ExportJob| {
+                job.status = ExportStatus::Failed;
+                job.request = None;
+            };
             writer.update(id, failed).map(drop)
         })
     })
@@ -87,7 +91,9 @@ fn write_file(
     job: &ExportJob,
     now: Timestamp,
 ) -> Result<Uuid, Fault> {
-    let (extension, media_type) = match job.request.export_file_format {
+    let request = job.request.as_ref();
+    let request = request.ok_or_else(|| Fault::internal("an export was begun that is done"))?;
+    let (extension, media_type) = match request.export_file_format {
         FileFormat::Csv => ("csv", "text/csv; charset=utf-8"),
         FileFormat::Jsonl => ("jsonl", "application/x-ndjson"),
     };
@@ -108,8 +114,8 @@ fn write_file(
         bytes: Vec::with_capacity(2 * PIECE_BYTES),
     };
     match job.source_type {
-        SourceType::Usage => export_usage::write(app, organization, &job.request, now, &mut sheet)?,
-        SourceType::Operational => write_operational(app, organization, job, &mut sheet)?,
+        SourceType::Usage => export_usage::write(app, organization, request, now, &mut sheet)?,
+        SourceType::Operational => write_operational(app, organization, request, &mut sheet)?,
     }
     sheet.flush()?;
     Ok(sheet.file.finish()?.id)
@@ -173,14 +179,14 @@ fn push_cell(line: &mut Vec<u8>, cell: &str) {
 fn write_operational(
     app: &App,
     organization: OrganizationId,
-    job: &ExportJob,
+    request: &ExportRequest,
     sheet: &mut Sheet,
 ) -> Result<(), Fault> {
     const TYPE: &str = "operationalDataType";
-    let since = job.request.start_date.as_deref();
+    let since = request.start_date.as_deref();
     let since = since.and_then(|since| Timestamp::parse(since).ok());
     let each = |visit: &mut dyn FnMut(&Value) -> Result<(), Fault>| {
-        for kind in &job.request.operational_data_types {
+        for kind in &request.operational_data_types {
             let Some(entity) = kind.entity() else {
                 continue;
             };
@@ -197,7 +203,7 @@ fn write_operational(
         }
         Ok(())
     };
-    if job.request.export_file_format == FileFormat::Jsonl {
+    if request.export_file_format == FileFormat::Jsonl {
         return each(&mut |dto| sheet.line(dto.to_string().as_bytes()));
     }
     // The columns are all members that any row has; so the rows are looked at twice rather than kept.

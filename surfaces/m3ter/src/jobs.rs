@@ -110,20 +110,23 @@ async fn attempt(
     task: Task,
     now: fn() -> Timestamp,
 ) -> Result<(), Fault> {
-    let is_first = !lock(busy).attempts.contains_key(&task.id());
-    // Once the process has ended, nobody can count that it did.
-    if is_first && count_start(app, organization, task, now()).await? > STARTS_MAX {
-        return give_up(app, organization, task, now()).await;
-    }
-    let attempts = {
+    let (is_first, attempts) = {
         let mut busy = lock(busy);
         let attempts = busy.attempts.entry(task.id()).or_default();
         *attempts += 1;
-        *attempts
+        (*attempts == 1, *attempts)
     };
-    let done = match task {
-        Task::Upload(id) => upload_work::run(app, organization, id, now).await,
-        Task::Export(id) => export_work::run(app, organization, id, now).await,
+    // Once the process has ended, nobody can count that it did.
+    let starts = if is_first {
+        count_start(app, organization, task, now()).await
+    } else {
+        Ok(0)
+    };
+    let done = match (starts, task) {
+        (Err(fault), _) => Err(fault),
+        (Ok(starts), _) if starts > STARTS_MAX => give_up(app, organization, task, now()).await,
+        (Ok(_), Task::Upload(id)) => upload_work::run(app, organization, id, now).await,
+        (Ok(_), Task::Export(id)) => export_work::run(app, organization, id, now).await,
     };
     if done.is_err() && attempts < ATTEMPTS_MAX {
         return done;
