@@ -31,6 +31,8 @@ pub struct Options {
     pub documents: Documents,
     /// Bytes of all files of one organization, instead of the usual bound.
     pub files_bytes_max: Option<u64>,
+    /// Bytes of all that one organization has configured, likewise.
+    pub resource_bytes_max: Option<usize>,
     /// Of a server that was [stopped](Server::stop), instead of a new one.
     pub directory: Option<TempDir>,
 }
@@ -64,6 +66,7 @@ impl Server {
         let settings = meterd_control::Settings {
             documents: options.documents,
             files_bytes_max: options.files_bytes_max.unwrap_or(usual.files_bytes_max),
+            resource_bytes_max: (options.resource_bytes_max).unwrap_or(usual.resource_bytes_max),
             ..usual
         };
         let control = Control::open(directory.path().join("control.sqlite"), settings).unwrap();

@@ -1,5 +1,6 @@
 //! Limits on requests (7.4).
 
+use crate::failures::{create_meter, row};
 use crate::server::{GRANT, Options, Server, message, token_request};
 use meterd_surface_m3ter::M3terLimits;
 use meterd_testkit::client::{Answer, get, post};
@@ -186,4 +187,44 @@ fn every_list_has_a_bound_and_can_be_narrowed() {
     server.refused(413, "GET", "/events/types", None);
     server.refused(413, "GET", "/events/fields", None);
     server.get("/events/fields?eventName=configuration.product.created");
+}
+
+#[test]
+fn what_an_organization_configures_is_bounded_in_bytes() {
+    let mut options = Options::default();
+    options.general.resource_bytes_max = Some(20_000);
+    let server = Server::start_with(options);
+    create_meter(&server);
+    let product = |code: usize| {
+        let text = "x".repeat(2_000);
+        json!({"name": "P", "code": format!("p{code}"), "customFields": {"a": text, "b": text}})
+    };
+    let mut made = Vec::new();
+    let refused = loop {
+        let answer = server.ask("POST", "/products", Some(&product(made.len())));
+        if answer.status != 200 {
+            break answer;
+        }
+        made.push(answer.expect(200));
+    };
+    let full = "Validation failed: body: does not fit: an organization's configuration has at most 20000 bytes";
+    assert_eq!(message(&refused, 400), full);
+    assert!((2..5).contains(&made.len()), "{}", made.len());
+    // Once there is room again, the next one fits.
+    let last = made.pop().unwrap();
+    server.delete(&format!("/products/{}", last["id"].as_str().unwrap()));
+    server.post("/products", &product(made.len()));
+    let mut long = row("u-1");
+    let rows: Vec<_> = (0..100)
+        .map(|number| {
+            long["account"] = json!(format!("customer {number}"));
+            long["uid"] = json!(format!("u-{number}"));
+            long.clone()
+        })
+        .collect();
+    let body = json!({"measurements": rows});
+    assert_eq!(
+        server.refused(400, "POST", "/measurements", Some(&body)),
+        full
+    );
 }
