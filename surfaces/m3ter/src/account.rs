@@ -3,9 +3,8 @@
 use crate::access::{Allowed, Guarded, Retrieve, Seen, Update};
 use crate::app::App;
 use crate::counter_adjustment::CounterAdjustment;
-use crate::entity::{
-    At, DateOf, Entity, Filter, ListQuery, entity_event, item, page_of, paths, read_page,
-};
+use crate::entity::{At, DateOf, Entity, entity_event, item, paths};
+use crate::list::{Filter, ListQuery, page_of, read_page};
 use crate::search::Searchable;
 use crate::wire::{
     CODE, CREDITS, CustomValues, ID, NAME, STATEMENT_MODES, currency, id_text, positive, text,

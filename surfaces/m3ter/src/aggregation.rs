@@ -2,7 +2,8 @@
 
 use crate::access::Guarded;
 use crate::compound_aggregation::CompoundAggregation;
-use crate::entity::{At, Entity, Filter, entity_event, every, paths};
+use crate::entity::{At, Entity, entity_event, paths};
+use crate::list::{Filter, every};
 use crate::meter::{Category, Meter};
 use crate::product::Product;
 use crate::wire::{CustomValues, IDENTIFIER_OR_EMPTY, NAME, id_text, text};

@@ -2,7 +2,8 @@
 
 use crate::access::Guarded;
 use crate::counter_adjustment::CounterAdjustment;
-use crate::entity::{At, Entity, Filter, entity_event, paths};
+use crate::entity::{At, Entity, entity_event, paths};
+use crate::list::Filter;
 use crate::product::Product;
 use crate::wire::{CODE_OR_EMPTY, NAME, id_text, text};
 use meterd_control::{Changed, Document, Reference, Resource, Use, refers, used_by};

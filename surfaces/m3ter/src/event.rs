@@ -5,9 +5,9 @@
 
 use crate::access::{Access, Action, Allowed, Guarded, Retrieve, Seen, Target};
 use crate::app::App;
-use crate::entity::{Page, read_page};
 use crate::event_types::entity_of;
 use crate::failure::DOWNLOAD_URL;
+use crate::list::{Page, read_page};
 use crate::transfer::surface_url;
 use crate::wire::{millis, one_spelling};
 use axum::extract::State;

@@ -2,11 +2,12 @@
 
 use crate::access::{Access, Action, Allowed, Create, Guarded, Target};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, item, paths};
+use crate::entity::{At, Entity, item, paths};
 use crate::export_destination::ExportDestination;
 use crate::export_usage::selection_of;
 use crate::ingest::Measurements;
 use crate::jobs::Job;
+use crate::list::Filter;
 use crate::operational::OperationalType;
 use crate::transfer::Transfer;
 use crate::wire::{CODE, ID, NAME, is_zero, kept_value, micros};

@@ -1,7 +1,8 @@
 //! Invitations of users. Nobody is sent anything: they are on record, and accepted elsewhere.
 
 use crate::access::Guarded;
-use crate::entity::{At, Entity, Filter, paths};
+use crate::entity::{At, Entity, paths};
+use crate::list::Filter;
 use crate::policy::PermissionPolicy;
 use crate::wire::{micros, text};
 use meterd_control::{Actor, Document, Reference, Resource, refers};

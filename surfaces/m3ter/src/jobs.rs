@@ -5,8 +5,9 @@
 
 use crate::access::Seen;
 use crate::app::App;
-use crate::entity::{Entity, ListQuery, every, page_of};
+use crate::entity::Entity;
 use crate::export_job::ExportJob;
+use crate::list::{ListQuery, every, page_of};
 use crate::upload::UploadJob;
 use crate::{export_schedule, export_work, scheduled_event, upload_work};
 use axum::extract::State;

@@ -27,6 +27,7 @@ mod grant;
 mod ingest;
 mod invitation;
 mod jobs;
+mod list;
 mod meter;
 mod notification;
 mod operational;

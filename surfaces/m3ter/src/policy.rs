@@ -2,8 +2,9 @@
 
 use crate::access::Guarded;
 use crate::app::App;
-use crate::entity::{At, Entity, ListQuery, Page, View, paths};
+use crate::entity::{At, Entity, View, paths};
 use crate::grant::Grant;
+use crate::list::{ListQuery, Page};
 use crate::resource_group::ResourceGroup;
 use crate::statement::{Scope, Statement};
 use crate::wire::text;

@@ -2,8 +2,9 @@
 
 use crate::access::{Allowed, Delete, Guarded, Retrieve, Update};
 use crate::app::App;
-use crate::entity::{At, Entity, ListQuery, Page, View, every, item, paths};
+use crate::entity::{At, Entity, View, item, paths};
 use crate::grant::Grant;
+use crate::list::{ListQuery, Page, every};
 use crate::policy::{NAME_100, PermissionPolicy, policies_of};
 use crate::rules::{GROUP_DEPTH_MAX, PRINCIPAL_GROUPS, carrying};
 use crate::statement::Scope;

@@ -1,8 +1,8 @@
 //! What the policies of a principal come to, and for how long that is known.
 
 use crate::access::{Action, Target};
-use crate::entity::every;
 use crate::grant::Grant;
+use crate::list::every;
 use crate::policy::PermissionPolicy;
 use crate::resource_group::{GroupMember, ResourceGroup, TargetType};
 use crate::statement::{Effect, KindName, Scope, StatedAction, Statement};

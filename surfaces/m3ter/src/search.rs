@@ -7,7 +7,8 @@
 
 use crate::access::Seen;
 use crate::app::App;
-use crate::entity::{Entity, Page, View, every};
+use crate::entity::{Entity, View};
+use crate::list::{Page, every};
 use crate::wire::{actor_name, micros, one_spelling};
 use axum::extract::State;
 use axum::http::Uri;

@@ -2,8 +2,9 @@
 
 use crate::access::{Access, Action, Guarded, Target};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, View, item, paths};
+use crate::entity::{At, Entity, View, item, paths};
 use crate::jobs::Job;
+use crate::list::Filter;
 use crate::transfer::Transfer;
 use crate::wire::{is_zero, millis, text};
 use axum::extract::State;

@@ -6,7 +6,7 @@ pub(crate) mod rows;
 use crate::access::{Access, Action, Target};
 use crate::account::Account;
 use crate::app::App;
-use crate::entity::every;
+use crate::list::every;
 use crate::meter::Meter;
 use crate::organization_config::OrganizationConfig;
 use crate::singleton::current;

@@ -2,7 +2,8 @@
 
 use crate::access::{Access, Action, Allowed, Guarded, Retrieve, Target, Update};
 use crate::app::App;
-use crate::entity::{At, Entity, Filter, ListQuery, Page, View, item, paths};
+use crate::entity::{At, Entity, View, item, paths};
+use crate::list::{Filter, ListQuery, Page};
 use crate::policy::policies_of;
 use crate::resource_group::{GroupMember, ResourceGroup, TargetType};
 use crate::service_user::ServiceUser;

@@ -260,7 +260,7 @@ fn jobs_are_listed_for_whom_they_concern() {
         let jobs = jobs["data"].as_array().unwrap().iter();
         jobs.map(|job| job["id"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(of("one", "allow", &first), [first.clone()]);
+    assert_eq!(of("one", "allow", &first), std::slice::from_ref(&first));
     assert_eq!(of("others", "deny", &first), [second]);
 }
 
