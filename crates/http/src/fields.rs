@@ -15,6 +15,10 @@ use uuid::Uuid;
 /// The most problems one answer lists.
 pub const PROBLEMS_MAX: usize = 100;
 
+const URL_ENCODED: Rule = Rule::Format {
+    format: Format::UrlEncoding,
+};
+
 /// What has been found wrong so far.
 #[derive(Debug, Default)]
 pub struct Problems {
@@ -107,6 +111,8 @@ enum Source {
 pub struct Fields<'p> {
     source: Source,
     members: Vec<(String, Json)>,
+    /// Parameters of a query whose values cannot be decoded, where that only matters if somebody takes them.
+    undecoded: Vec<String>,
     known: Vec<&'static str>,
     problems: &'p mut Problems,
 }
@@ -118,6 +124,7 @@ impl<'p> Fields<'p> {
             Json::Object(members) => Some(Self {
                 source: Source::Body(pointer.to_owned()),
                 members,
+                undecoded: Vec::new(),
                 known: Vec::new(),
                 problems,
             }),
@@ -136,34 +143,36 @@ impl<'p> Fields<'p> {
     /// The parameters of a query string (`application/x-www-form-urlencoded`).
     pub fn of_query(query: &str, form: Form, problems: &'p mut Problems) -> Self {
         let mut members: Vec<(String, Json)> = Vec::new();
+        let mut undecoded = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), Some(value)) = (form_decode(name), form_decode(value)) else {
-                problems.push(Problem::query(
-                    meterd_fault::quote(name),
-                    Rule::Format {
-                        format: Format::UrlEncoding,
-                    },
-                ));
+            let decoded = form_decode(name);
+            let (Some(name), Some(value)) = (&decoded, form_decode(value)) else {
+                if form.refuses_unknown {
+                    problems.push(Problem::query(meterd_fault::quote(name), URL_ENCODED));
+                } else {
+                    undecoded.extend(decoded);
+                }
                 continue;
             };
             if value.is_empty() && form.drops_empty {
                 continue;
             }
-            match members.iter_mut().find(|(known, _)| *known == name) {
-                None => members.push((name, Json::String(value))),
+            match members.iter_mut().find(|(known, _)| known == name) {
+                None => members.push((name.clone(), Json::String(value))),
                 Some((_, Json::String(list))) if form.joins_repeats => {
                     list.push(',');
                     list.push_str(&value);
                 }
                 Some(_) => {
-                    problems.push(Problem::query(meterd_fault::quote(&name), Rule::Unique));
+                    problems.push(Problem::query(meterd_fault::quote(name), Rule::Unique));
                 }
             }
         }
         Self {
             source: Source::Query,
             members,
+            undecoded,
             known: Vec::new(),
             problems,
         }
@@ -191,6 +200,10 @@ impl<'p> Fields<'p> {
     /// The raw member; `null` counts as absent.
     pub fn take(&mut self, name: &'static str) -> Option<Json> {
         self.known.push(name);
+        if let Some(position) = self.undecoded.iter().position(|known| known == name) {
+            self.undecoded.remove(position);
+            self.refuse(name, URL_ENCODED);
+        }
         let position = self.members.iter().position(|(key, _)| key == name)?;
         let (_, value) = self.members.remove(position);
         (value != Json::Null).then_some(value)
@@ -439,6 +452,7 @@ impl<'p> Fields<'p> {
         let mut within = Fields {
             source: Source::Body(pointer),
             members: Vec::new(),
+            undecoded: Vec::new(),
             known: Vec::new(),
             problems: self.problems,
         };
@@ -962,6 +976,22 @@ mod tests {
             .map(|p| (p.location.dotted(), p.rule.code()))
             .collect();
         assert_eq!(found, [("many".to_owned(), "count")]);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_matters_where_it_is_taken() {
+        let mut problems = Problems::default();
+        let query = "one=%ff&two=%zz&other=%ff&%ff=1&three=3";
+        let mut fields = Fields::of_query(query, Form::LENIENT, &mut problems);
+        assert_eq!(fields.string("one"), None);
+        assert_eq!(fields.required_string("two"), None);
+        assert_eq!(fields.string("three").as_deref(), Some("3"));
+        let found = problems.into_vec().into_iter();
+        let found: Vec<_> = found
+            .map(|p| (p.location.dotted(), p.rule.code()))
+            .collect();
+        let format = |name: &str| (name.to_owned(), "format");
+        assert_eq!(found, [format("one"), format("two")]);
     }
 
     #[test]

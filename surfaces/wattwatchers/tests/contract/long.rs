@@ -89,6 +89,7 @@ fn a_record_is_shown_as_it_was_sent() {
     let latest = world.get(&format!("/long-energy/{SHED}/latest"));
     assert_eq!(String::from_utf8(latest.body).unwrap(), shown);
     let list = world.get(&format!("/long-energy/{SHED}"));
+    assert_eq!(list.header("content-type"), Some("application/json"));
     assert_eq!(String::from_utf8(list.body).unwrap(), format!("[{shown}]"));
 }
 
@@ -308,6 +309,7 @@ fn a_get_is_taken_as_clients_send_it() {
             "/long-energy/{SHED}/latest?foo=1&foo=2&filter=phases&convert=kW&fields=%2Bpf&filter[energy]=x"
         ),
         format!("/long-energy/{SHED}/latest?fromTs=abc&granularity=2h"),
+        format!("/long-energy/{SHED}/latest?fromTs=%FF&foo=%FF&%FF=1&bar=%zz"),
     ] {
         assert_eq!(world.get(&path).expect(200), latest, "{path}");
     }

@@ -92,6 +92,7 @@ fn the_longest_period_depends_on_the_granularity() {
     let world = World::start();
     // Of 2024-01-01, UTC.
     let start = 1_704_067_200;
+    feed_long(&world, SHED, 3, &[start]);
     for (granularity, seconds, words) in [
         ("5m", 7 * DAY, "7 days"),
         ("15m", 14 * DAY, "14 days"),
@@ -106,7 +107,7 @@ fn the_longest_period_depends_on_the_granularity() {
                 "granularity={granularity}&timezone=UTC&fromTs={start}&toTs={to}"
             ))
         };
-        assert_eq!(world.get(&path(start + seconds)).status, 204);
+        assert_eq!(stamps(&world.get(&path(start + seconds))).len(), 1);
         assert_unprocessable(&world, &path(start + seconds + 1), &too_long(words));
     }
 }
@@ -216,6 +217,8 @@ fn a_stamp_is_an_integer() {
     }
     let message = "The fromTs query string value must be an integer.";
     assert_bad(&world, &format!("/modbus/{MODBUS}?fromTs=x"), message);
+    let message = "The fromTs query string value must be percent-encoded UTF-8.";
+    assert_bad(&world, &long("fromTs=%FF"), message);
 }
 
 /// [49, 50, 51]
@@ -282,7 +285,12 @@ fn short_energy_is_of_the_last_hour() {
 fn short_energy_is_of_half_a_day_at_most() {
     let world = World::start();
     let path = |to| format!("/short-energy/{HOUSE}?fromTs={BASE}&toTs={to}");
-    assert_eq!(world.get(&path(BASE + 43_200)).status, 204);
+    let record = short_record(BASE + 43_199, 6);
+    world
+        .feed(HOUSE, "/short-energy", &json!([record]))
+        .expect(200);
+    let list = world.get(&path(BASE + 43_200));
+    assert_eq!(list.expect(200), json!([record]));
     assert_unprocessable(&world, &path(BASE + 43_201), &too_long("12 hours"));
 }
 
