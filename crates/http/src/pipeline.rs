@@ -268,6 +268,8 @@ impl Pipeline {
             && parts.method == Method::OPTIONS
         {
             check(Step::Route, surface, arrival, parts, progress)?;
+            self.take_limits(Step::AddressLimit, surface, arrival, progress)
+                .await?;
             return Ok(cors.leave());
         }
         for step in surface.order() {

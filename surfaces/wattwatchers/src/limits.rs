@@ -81,23 +81,32 @@ pub(crate) fn policies(limits: &WattwatchersLimits) -> Vec<LimitPolicy> {
     policies
 }
 
-/// The later generation of headers, which every answer to a known key carries; the earlier one comes with a refusal, in
-/// the dialect. Clients know throttling of the whole server by the absence of both.
+/// Both generations of headers, which every answer to a known key carries; the earlier one tells of the tighter limit, and
+/// in a refusal the dialect has told of the one that refused. Clients know throttling of the whole server by their absence.
 pub(crate) fn headers(headers: &mut HeaderMap, answered: &Answered<'_>) {
     let Some(limits) = answered.limits.filter(|_| !is_throttling(answered)) else {
         return;
     };
     let of_policy = |name: &str| limits.allowances.iter().find(|a| a.policy == name);
-    if let Some(day) = of_policy(TPD) {
+    let (day, second) = (of_policy(TPD), of_policy(TPS));
+    if let Some(day) = day {
         let left = micros_left(day, answered.now).div_ceil(1_000_000);
         let names = ["tpdlimit", "tpdremaining", "tpdreset"];
         insert(headers, names, day, &left.to_string());
     }
-    if let Some(second) = of_policy(TPS) {
+    if let Some(second) = second {
         let left = micros_left(second, answered.now).div_ceil(1_000);
         let left = format!("{}.{:03}", left / 1_000, left % 1_000);
         let names = ["tpslimit", "tpsremaining", "tpsreset"];
         insert(headers, names, second, &left);
+    }
+    // Of two equally tight ones the day.
+    let tighter = day.into_iter().chain(second).min_by_key(|a| a.remaining);
+    if let Some(tighter) = tighter.filter(|_| !headers.contains_key("x-ratelimit-limit")) {
+        // Not before it is so.
+        let reset = -(-tighter.reset.micros()).div_euclid(1_000_000);
+        let names = ["limit", "remaining", "reset"];
+        insert(headers, names, tighter, &reset.to_string());
     }
 }
 

@@ -31,7 +31,8 @@ fn number(answer: &Answer, header: &str) -> u64 {
         .unwrap()
 }
 
-/// The six headers of the later generation, as limits and what remains of them.
+/// The six headers of the later generation, as limits and what remains of them. Those of the earlier one tell of the tighter
+/// limit, and when it begins anew.
 #[track_caller]
 fn told(answer: &Answer) -> (u64, u64, u64, u64) {
     let tpd_reset = number(answer, "x-ratelimit-tpdreset");
@@ -40,12 +41,20 @@ fn told(answer: &Answer) -> (u64, u64, u64, u64) {
     let (whole, thousandths) = tps_reset.split_once('.').unwrap();
     assert_eq!(thousandths.len(), 3, "{tps_reset}");
     assert!(matches!(whole, "0" | "1"), "{tps_reset}");
-    (
-        number(answer, "x-ratelimit-tpdlimit"),
-        number(answer, "x-ratelimit-tpdremaining"),
-        number(answer, "x-ratelimit-tpslimit"),
-        number(answer, "x-ratelimit-tpsremaining"),
-    )
+    let limit = |name: &str| {
+        (
+            number(answer, &format!("x-ratelimit-{name}remaining")),
+            number(answer, &format!("x-ratelimit-{name}limit")),
+        )
+    };
+    let (day, second) = (limit("tpd"), limit("tps"));
+    let is_day = day.0 <= second.0;
+    assert_eq!(limit(""), if is_day { day } else { second });
+    let reset = number(answer, "x-ratelimit-reset");
+    let now = u64::try_from(meterd_testkit::now().seconds()).unwrap();
+    let wait = if is_day { tpd_reset } else { 1 };
+    assert!((now + wait).abs_diff(reset) <= 2, "{reset} {now} {wait}");
+    (day.1, day.0, second.1, second.0)
 }
 
 fn says_nothing(answer: &Answer) -> bool {
@@ -196,22 +205,27 @@ fn what_devices_send_counts_for_no_key() {
 }
 
 #[test]
-fn an_address_that_guesses_keys_is_throttled_without_a_word_of_limits() {
-    let mut options = Options::default();
-    options.settings.limits.address_per_minute = 4;
-    let world = World::start_with(options);
-    let guesses: Vec<_> = (0..9)
-        .map(|_| world.get_as("key_guess", "/devices"))
-        .collect();
-    // The minute may change once in between.
-    let throttled = guesses.iter().filter(|answer| answer.status == 429);
-    assert!(throttled.count() >= 1);
-    for answer in guesses.iter().filter(|answer| answer.status == 429) {
-        assert_eq!(
-            answer.header("content-type"),
-            Some("text/plain; charset=utf-8")
-        );
-        assert!(says_nothing(answer) && answer.header("retry-after").is_none());
+fn an_address_that_asks_too_much_is_throttled_without_a_word_of_limits() {
+    let guess = get(at("/devices")).key("key_guess");
+    let preflight = request("OPTIONS", at("/devices"));
+    for asked in [guess, preflight] {
+        let mut options = Options::default();
+        options.settings.limits.address_per_minute = 4;
+        let world = World::start_with(options);
+        let answers: Vec<_> = (0..9).map(|_| world.send(&asked)).collect();
+        // The minute may change once in between.
+        let throttled: Vec<_> = (answers.iter())
+            .filter(|answer| answer.status == 429)
+            .collect();
+        assert!(!throttled.is_empty());
+        for answer in throttled {
+            assert_eq!(
+                answer.header("content-type"),
+                Some("text/plain; charset=utf-8")
+            );
+            assert_eq!(answer.body, b"Too many requests. Please try again later.\n");
+            assert!(says_nothing(answer) && answer.header("retry-after").is_none());
+        }
     }
 }
 
