@@ -1,8 +1,9 @@
 //! What was asked of a device and waits for its confirmation (specs/wattwatchers.md 3.3, 6.1).
 
-use crate::device::{Device, SwitchState};
+use crate::device::{Comms, Device, SwitchState};
 use meterd_model::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Command {
@@ -31,8 +32,19 @@ pub(crate) enum Change {
     /// Both empty: back to the cellular network.
     Wifi {
         ssid: String,
-        psk: String,
+        psk: NetworkKey,
     },
+}
+
+/// The key of a network, which its device alone is shown.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct NetworkKey(pub(crate) String);
+
+impl fmt::Debug for NetworkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NetworkKey")
+    }
 }
 
 impl Change {
@@ -115,6 +127,18 @@ impl Device {
         self.commands.retain(|command| command.change != *change);
     }
 
+    /// The hardware says how it reaches us. When it has gone over to a network that it was asked to use, that waits no longer;
+    /// of one that it was on already it may still have to be told another key.
+    pub(crate) fn reach_by(&mut self, comms: Comms) {
+        let before = self.comms.replace(comms.clone());
+        self.commands.retain(|command| match &command.change {
+            Change::Wifi { ssid, .. } => {
+                !comms.is_on(ssid) || before.as_ref().is_some_and(|before| before.is_on(ssid))
+            }
+            _ => true,
+        });
+    }
+
     fn is_so(&self, change: &Change) -> bool {
         match change {
             Change::ReportingInterval { seconds } => self.interval_seconds == *seconds,
@@ -132,7 +156,38 @@ impl Device {
     }
 }
 
+impl Comms {
+    /// Whether it uses this network, or the cellular one for none.
+    fn is_on(&self, ssid: &str) -> bool {
+        if ssid.is_empty() {
+            return self.transport == "cellular";
+        }
+        self.transport == "wifi" && self.network_id.as_deref() == Some(ssid)
+    }
+}
+
 pub(crate) fn numbered_mut<T>(items: &mut [T], number: u8) -> Option<&mut T> {
     let index = usize::from(number).checked_sub(1)?;
     items.get_mut(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_networks_key_is_stored_and_not_shown() {
+        let change = Change::Wifi {
+            ssid: "home".to_owned(),
+            psk: NetworkKey("correct horse".to_owned()),
+        };
+        assert_eq!(
+            format!("{change:?}"),
+            "Wifi { ssid: \"home\", psk: NetworkKey }"
+        );
+        let stored = serde_json::to_value(&change).unwrap();
+        let told = serde_json::json!({"type": "wifi", "ssid": "home", "psk": "correct horse"});
+        assert_eq!(stored, told);
+        assert_eq!(serde_json::from_value::<Change>(told).unwrap(), change);
+    }
 }

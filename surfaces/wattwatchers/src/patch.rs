@@ -81,9 +81,30 @@ pub(crate) async fn set_reporting_interval(
 struct Levels(BTreeSet<Level>);
 
 impl Levels {
-    /// Notes the level if the member is there and says something else than what is so.
-    fn note(&mut self, fields: &Fields<'_>, name: &str, level: Level, is_so: impl Is) {
-        if fields.peek(name).is_some_and(|json| !is_so.is(json)) {
+    /// Drops a member that says what is so, which asks for nothing, whatever becomes of it until the body is applied. Any
+    /// other needs the level.
+    fn note(&mut self, fields: &mut Fields<'_>, name: &'static str, level: Level, is_so: impl Is) {
+        match fields.peek(name) {
+            None => {}
+            Some(json) if is_so.is(json) => drop(fields.take(name)),
+            Some(_) => self.need(level),
+        }
+    }
+
+    /// The same of what the hardware may have been asked to change. Then what is so takes that wish back, unless the item
+    /// says as well what is pending: so it was given to the client.
+    fn note_wish(
+        &mut self,
+        fields: &mut Fields<'_>,
+        name: &'static str,
+        level: Level,
+        is_so: impl Is,
+        is_asked: bool,
+    ) {
+        let repeats = fields.take("pending").is_some();
+        if !is_asked || repeats {
+            self.note(fields, name, level, is_so);
+        } else if fields.peek(name).is_some() {
             self.need(level);
         }
     }
@@ -195,7 +216,7 @@ impl Patch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::SwitchState;
+    use crate::device::{ContactorType, SwitchState};
     use crate::model::Model;
     use meterd_http::fields::Problems;
     use meterd_http::json::parse;
@@ -204,8 +225,12 @@ mod tests {
     fn what_was_so_when_it_was_read_leaves_a_later_wish_alone() {
         let serial = Serial::parse("DD03710132282").unwrap();
         let mut device = Device::new(serial, Model::named("6M+3SW").unwrap(), 6);
-        let body = br#"{"channels": [{"id": "DD03710132282_C1", "ctRating": 60}],
-                        "switches": [{"id": "DD03710132282_S1", "state": "open"}]}"#;
+        device.label = Some("Barn".to_owned());
+        device.timezone = Some("UTC".to_owned());
+        let body = br#"{"label": "Barn", "timezone": "UTC", "phases": {"count": 0, "grouping": []},
+                        "channels": [{"id": "DD03710132282_C1", "label": "Channel 1", "categoryId": -1, "ctRating": 60}],
+                        "switches": [{"id": "DD03710132282_S1", "label": "Switch 1", "contactorType": "NO",
+                                      "closedStateLabel": "On", "openStateLabel": "Off", "state": "open"}]}"#;
         let mut problems = Problems::default();
         let json = parse(body, "", &mut problems).unwrap();
         let mut fields = Fields::of_object(json, "", &mut problems).unwrap();
@@ -213,6 +238,15 @@ mod tests {
         let patch = Patch::read(&mut fields, &device, &mut levels);
         assert!(levels.0.is_empty());
         let now = Timestamp::parse_iso("2026-01-01T00:00:00Z").unwrap();
+        device.label = Some("Shed".to_owned());
+        device.timezone = Some("Asia/Tokyo".to_owned());
+        device.phases.count = 1;
+        device.channels[0].label = "Oven".to_owned();
+        device.channels[0].category_id = 9;
+        device.switches[0].label = "Pump".to_owned();
+        device.switches[0].contactor_type = ContactorType::Nc;
+        device.switches[0].closed_state_label = "Runs".to_owned();
+        device.switches[0].open_state_label = "Rests".to_owned();
         for change in [
             Change::CtRating {
                 channel: 1,

@@ -3,7 +3,7 @@
 use super::Levels;
 use crate::access::Level;
 use crate::category::Category;
-use crate::command::{Change, numbered, numbered_mut};
+use crate::command::{Change, NetworkKey, numbered, numbered_mut};
 use crate::device::{ContactorType, Device, Phases, SwitchState};
 use crate::item::{ITEMS_MAX, each_of, one_of, position};
 use crate::register::LABEL;
@@ -72,17 +72,12 @@ impl ChannelPatch {
             }
             is_known
         });
-        let withdraws = device.is_asked(&Change::CtRating {
+        let is_asked = device.is_asked(&Change::CtRating {
             channel: number,
-            amperes: 0,
+            amperes: channel.ct_rating,
         });
-        let repeats = is_repeated(fields, withdraws);
-        if withdraws && !repeats && fields.peek("ctRating").is_some() {
-            levels.need(Level::Configuration);
-        }
-        levels.note(fields, "ctRating", Level::Configuration, rating);
+        levels.note_wish(fields, "ctRating", Level::Configuration, rating, is_asked);
         let ct_rating = fields.integer("ctRating", i64::MIN, i64::MAX);
-        let ct_rating = ct_rating.filter(|asked| *asked != rating || (withdraws && !repeats));
         // Those of Rogowski coils are what they are.
         let own = device.model.rating_amperes();
         let allowed = if RATINGS.contains(&own) {
@@ -170,20 +165,14 @@ impl SwitchPatch {
             levels.note(fields, name, Level::Metadata, is_so.as_str());
         }
         levels.note(fields, "contactorType", Level::Configuration, words.1);
-        levels.note(fields, "state", Level::Switching, words.0);
-        let withdraws = device.is_asked(&Change::Switch {
+        let is_asked = device.is_asked(&Change::Switch {
             switch: number,
             state: switch.state,
         });
-        let repeats = is_repeated(fields, withdraws);
-        if withdraws && !repeats && fields.peek("state").is_some() {
-            levels.need(Level::Switching);
-        }
-        let state = fields.choice("state", &SwitchState::WORDS);
+        levels.note_wish(fields, "state", Level::Switching, words.0, is_asked);
         Some(Self {
             number,
-            // What is so asks for nothing, whatever somebody else asks for until this is applied.
-            state: state.filter(|asked| *asked != switch.state || (withdraws && !repeats)),
+            state: fields.choice("state", &SwitchState::WORDS),
             label: fields.checked_string("label", LABEL),
             contactor_type: fields.choice("contactorType", &ContactorType::WORDS),
             closed_state_label: fields.checked_string("closedStateLabel", STATE_LABEL),
@@ -236,10 +225,11 @@ impl PhasesPatch {
             fields.problems().push(Problem::body(place, rule));
             is_sound = false;
         }
-        if is_given && !(is_sound && phases.as_ref() == Some(&device.phases)) {
+        let repeats = is_sound && phases.as_ref() == Some(&device.phases);
+        if is_given && !repeats {
             levels.need(Level::Metadata);
         }
-        patch
+        patch.filter(|_| !repeats)
     }
 
     /// What the phases become.
@@ -309,7 +299,7 @@ fn read_grouping(fields: &mut Fields<'_>, device: &Device) -> Option<Vec<Vec<u8>
 #[derive(Clone, Debug)]
 pub(super) struct CommsPatch {
     ssid: String,
-    psk: String,
+    psk: NetworkKey,
 }
 
 impl CommsPatch {
@@ -333,6 +323,7 @@ impl CommsPatch {
             refuse(&mut wifi, "psk", "must be empty without a network");
             return None;
         }
+        let psk = NetworkKey(psk);
         Some(Self { ssid, psk })
     }
 
@@ -342,12 +333,6 @@ impl CommsPatch {
             psk: self.psk.clone(),
         }
     }
-}
-
-/// Whether the item says of itself what is pending, as it was given to the client. Then the value beside it is what is
-/// so, and no wish to have it back.
-fn is_repeated(fields: &mut Fields<'_>, is_pending: bool) -> bool {
-    fields.take("pending").is_some() && is_pending
 }
 
 fn refuse_unless(
