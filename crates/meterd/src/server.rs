@@ -164,6 +164,7 @@ impl Parts {
         let control = Control::open(control_path(data), settings)
             .with_context(|| format!("open {}", control_path(data).display()))?;
         meterd_surface_m3ter::remember_ids(&control, &engine, &config.m3ter)
+            .and_then(|()| meterd_surface_wattwatchers::remember_ids(&control, &engine))
             .map_err(crate::key::said)?;
         Ok(Self {
             control: Arc::new(control),

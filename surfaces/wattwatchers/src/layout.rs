@@ -4,13 +4,11 @@
 //! devices are held to the same rules. What a table does not have of a record is filled in: both directions follow from the
 //! net, volts and amperes are 0.
 
+use crate::model::CHANNELS_MAX;
 use crate::serial::Serial;
 use crate::stream::{Array, Quantity, Stream};
 use meterd_model::{Decimal, Rounding, Timestamp};
 use std::fmt::Write as _;
-
-/// Most channels of a device.
-const CHANNELS_MAX: usize = 6;
 
 /// What the columns of a table mean.
 #[derive(Clone, Debug)]
@@ -70,8 +68,8 @@ impl Layout {
 
     /// What a row says, or why it says nothing.
     pub fn row(&self, row: &[&str]) -> Result<LayoutRow, String> {
-        if row.len() > self.columns {
-            // Those behind the one too many are not what the header says.
+        if row.len() != self.columns {
+            // Which one is missing, or one too many, cannot be told.
             let (cells, columns) = (row.len(), self.columns);
             return Err(format!("{cells} cells below {columns} names"));
         }
@@ -333,6 +331,10 @@ mod tests {
             (
                 "D123456789012,1550408400,300,1,200,5,5",
                 "7 cells below 6 names",
+            ),
+            (
+                "D123456789012,1550408400,300,1,200",
+                "5 cells below 6 names",
             ),
         ] {
             assert_eq!(read(header, row).unwrap_err(), message);

@@ -45,7 +45,7 @@ pub use limits::KeyLimits;
 pub use model::Model;
 pub use provision::{
     KeyRole, KeySees, NewKey, NewKeyLimits, apply_key, check_key, create_key, owner_of,
-    register_device,
+    register_device, remember_ids,
 };
 pub use register::{LABEL, Registration};
 pub use serial::Serial;

@@ -12,6 +12,9 @@ pub(crate) struct Facts {
     pub(crate) communications: &'static str,
 }
 
+/// Channels of the largest.
+pub(crate) const CHANNELS_MAX: usize = 6;
+
 const CELLULAR: &str = "cellular";
 const WIFI: &str = "wifi";
 const BOTH: &str = "cellular+wifi";

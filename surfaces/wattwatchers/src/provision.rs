@@ -11,6 +11,7 @@ use meterd_control::{
     Applied, Author, Control, Credential, CredentialChange, CredentialState, Issued, LimitPolicy,
     List, NewCredential, SERVER, SecretForm, WindowStart,
 };
+use meterd_engine::Engine;
 use meterd_fault::{Fault, Problem, Rule};
 use meterd_model::OrganizationId;
 use std::collections::BTreeSet;
@@ -112,7 +113,7 @@ pub fn create_key(
         let store = control.store();
         let device = store.get_by_key::<Device>(account, "id", serial.as_str())?;
         // Once it is made, nobody would be told its secret.
-        check_keys(device.document.keys.len() + 1)?;
+        check_keys(keys_in_use(control, &device.document).len() + 1)?;
     }
     let permissions = new.permissions();
     let form = match new.role {
@@ -205,6 +206,7 @@ fn show(
             let device = store.get_by_key::<Device>(account, "id", serial.as_str())?;
             writes.update::<Device>(account, device.id, None, |stored| {
                 let mut device = stored.document.clone();
+                device.keys = keys_in_use(control, &device);
                 if !device.keys.remove(&key) {
                     device.keys.insert(key);
                 }
@@ -214,6 +216,15 @@ fn show(
         }
         Ok(Applied::Updated)
     })
+}
+
+/// The keys that a device names, without those that are revoked for ever.
+fn keys_in_use(control: &Control, device: &Device) -> BTreeSet<Uuid> {
+    let is_in_use = |id: &&Uuid| {
+        let key = control.credentials().find(**id);
+        key.is_some_and(|key| key.state != CredentialState::Revoked)
+    };
+    device.keys.iter().filter(is_in_use).copied().collect()
 }
 
 fn check_keys(count: usize) -> Result<(), Fault> {
@@ -244,4 +255,24 @@ pub fn register_device(
 ) -> Result<Applied, Fault> {
     let done = (control.store()).write(author, |writes| register(writes, account, registration));
     Ok(done?.1)
+}
+
+/// Tells the engine that accounts with devices forget no id, whatever another surface wants that serves them as well: a
+/// device may send a record again at any time. To be called at each opening, after what other surfaces want is told.
+pub fn remember_ids(control: &Control, engine: &Engine) -> Result<(), Fault> {
+    let store = control.store();
+    let mut list = List::default();
+    loop {
+        let page = store.list_organizations(&list)?;
+        for organization in page.items {
+            let account = organization.organization_id();
+            if store.count::<Device>(account, &[])? > 0 {
+                engine.set_id_window(account, None);
+            }
+        }
+        if page.next.is_none() {
+            return Ok(());
+        }
+        list.cursor = page.next;
+    }
 }

@@ -23,7 +23,6 @@ pub const LABEL: TextRule = TextRule {
     max_chars: 64,
     alphabet: Alphabet::Any,
 };
-const CHANNELS_MAX: u8 = 6;
 
 /// A device to be made known, or what is to become of one that is known; members that are none stay as they are.
 #[derive(Clone, Debug)]
@@ -62,7 +61,8 @@ impl Registration {
             .filter_map(|code| Some((code, Model::named(code)?)))
             .collect();
         let model = fields.required_choice("model", &models);
-        let channels = fields.integer("channelsCount", 1, CHANNELS_MAX.into());
+        let max = model.map_or(u8::MAX, |model: Model| model.facts().channels);
+        let channels = fields.integer("channelsCount", 1, max.into());
         let label = fields.checked_string("label", LABEL);
         let timezone = fields.zone("timezone").map(|zone| zone.name().to_owned());
         let keys = (fields.array("keys", KEYS_MAX))
@@ -125,6 +125,8 @@ pub(crate) async fn register_device(
     let author = feeder.author();
     let (device, _) = app
         .blocking(move |app| {
+            // As at each opening, for an account that had no device then.
+            app.engine.set_id_window(account, None);
             app.control
                 .store()
                 .write(&author, |writes| register(writes, account, registration))
@@ -155,7 +157,7 @@ pub(crate) fn register(
         return Ok((writes.create(account, device)?, Applied::Created));
     };
     let mut device = known.document.clone();
-    let channels = u8::try_from(device.channels.len()).unwrap_or(CHANNELS_MAX);
+    let channels = u8::try_from(device.channels.len()).unwrap_or(u8::MAX);
     if channels_of(&wanted, channels)? != channels {
         // Records of either length would come in one answer.
         let problem = Problem::body("/channelsCount", Rule::Immutable);

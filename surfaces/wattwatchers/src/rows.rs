@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::asked::Asked;
 use crate::bucket::Granularity;
 use crate::device::Device;
+use crate::model::CHANNELS_MAX;
 use crate::period::Range;
 use crate::record::{EnergyRecord, ModbusRecord, Record, names};
 use crate::shape::Shape;
@@ -21,15 +22,9 @@ use meterd_http::{Failure, LongWork, NoContent, Reply, query_fault};
 use meterd_model::{Decimal, FieldName, Measurement, MeterId, Subject, Timestamp, Zone};
 use std::iter;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Channels of the largest device, so measurements of one record.
-const CHANNELS_MAX: usize = 6;
 /// Measurements that are read at a time.
 const PAGE_ROWS: usize = 6000;
-
-/// Between two stamps at least.
-const STAMP_STEP: Duration = Duration::from_secs(1);
 
 /// One stream of a device, to be read.
 #[derive(Debug)]
@@ -125,11 +120,11 @@ impl Source {
         while from < to {
             let (mut rows, more) =
                 self.list(Some((from, to)), ListOrder::OldestFirst, PAGE_ROWS)?;
-            let time_of = |row: Option<&Listed>| row.map(|row| row.measurement.time);
+            let stamp_of = |row: Option<&Listed>| row.map(|row| row.measurement.time.seconds());
             // A page is a snapshot of its own: the record at its end, of which there may be more, is left to the next.
-            from = match (time_of(rows.first()), time_of(rows.last())) {
-                (Some(first), Some(last)) if more && first < last => last,
-                (_, Some(last)) if more => last.saturating_add(STAMP_STEP),
+            from = match (stamp_of(rows.first()), stamp_of(rows.last())) {
+                (Some(first), Some(last)) if more && first < last => time(last)?,
+                (_, Some(last)) if more => time(last + 1)?,
                 _ => to,
             };
             rows.retain(|row| row.measurement.time < from);

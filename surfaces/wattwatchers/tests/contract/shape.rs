@@ -1,7 +1,11 @@
 //! Records as clients wish to see them: converted, by phase, with the power factor or by their stamp alone.
 
 use crate::energy::feed_long;
-use crate::world::{HOUSE, SHED, World, assert_fault, long_record, short_record};
+use crate::world::{HOUSE, Options, SHED, World, assert_fault, long_record, short_record};
+use meterd_engine::{Batch, OnConflict};
+use meterd_model::{
+    AttributeValue, Decimal, FieldName, Measurement, MeasurementId, MeterId, Subject, Timestamp,
+};
 use meterd_testkit::now;
 use serde_json::{Value, json};
 
@@ -302,12 +306,52 @@ fn a_phase_has_the_mean_voltage_and_the_sum_of_currents() {
     );
 }
 
+/// Only the native API knows parts of a second.
+#[test]
+fn measurements_of_one_second_are_one_record_on_any_page() {
+    for rows in 4..=8 {
+        let mut options = Options::default();
+        options.general.engine.list_limit_max = rows;
+        let world = World::start_with(options);
+        let stamps = [BASE - 300, BASE, BASE + 300];
+        feed_long(&world, SHED, 3, &stamps);
+        let store = world.control.store();
+        let meter = store
+            .get_by_key::<meterd_control::Meter>(world.acme, "name", "wattwatchers_long_energy")
+            .unwrap();
+        let field = |name| FieldName::new(name).unwrap();
+        let measurement = Measurement {
+            id: MeasurementId::new("late").unwrap(),
+            meter: MeterId(meter.id),
+            subject: Subject::new(SHED).unwrap(),
+            time: Timestamp::from_micros(BASE * 1_000_000 + 1).unwrap(),
+            end_time: None,
+            values: vec![(field("eReal"), Decimal::from(7))],
+            attributes: vec![(field("channel"), AttributeValue::new("2").unwrap())],
+        };
+        let batch = Batch {
+            organization: world.acme,
+            received: now(),
+            measurements: vec![measurement],
+            on_conflict: OnConflict::Reject,
+        };
+        world.engine.submit(batch).unwrap().wait().unwrap();
+        let mut expected = stamps.map(|stamp| long_record(stamp, 3));
+        expected[1]["eReal"][1] = json!(7);
+        // What it does not say counts as 0.
+        expected[1]["vRMSMin"][1] = json!(0);
+        expected[1]["iRMSMin"][1] = json!(0);
+        let list = world.get(&format!("/long-energy/{SHED}"));
+        assert_eq!(list.expect(200), json!(expected), "{rows}");
+    }
+}
+
 /// What came another way than as a record of the device does not break its list.
 #[test]
 fn a_record_lacking_a_channel_shows_it_as_nothing() {
     let world = World::start();
     feed_long(&world, SHED, 3, &[BASE]);
-    let id = meterd_model::MeasurementId::new(format!("{SHED}/long/{BASE}/1")).unwrap();
+    let id = MeasurementId::new(format!("{SHED}/long/{BASE}/1")).unwrap();
     let voided = world.engine.void(world.acme, vec![id], now()).unwrap();
     voided.wait().unwrap();
     let record = world
