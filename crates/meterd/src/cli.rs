@@ -401,6 +401,10 @@ pub(crate) struct ImportOptions {
     /// server is then one for ingest. Bad rows are told and left out
     #[arg(long, value_enum, conflicts_with_all = ["meter", "subject", "value_columns", "attribute_columns"])]
     pub(crate) layout: Option<ImportLayout>,
+    /// Store the records of a table also where others of the same stamps are stored, which count no longer; without it,
+    /// what is stored stays
+    #[arg(long, requires = "layout")]
+    pub(crate) replace: bool,
 }
 
 /// Whose tables they are.

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<bool> {
     if options.layout.is_some() {
         return layout::run(options);
     }
-    let target = Target::of(options)?;
+    let target = Target::of(options, App::new)?;
     let mut total = Totals::default();
     for file in &options.files {
         let shown = file.display().to_string();
@@ -133,18 +133,18 @@ fn about_row(message: &str, index: u64) -> String {
         .replace(&format!(" at line {}, ", index + 1), " at ")
 }
 
-/// Where measurements go.
-enum Target {
+/// Where measurements go: to a surface of a server, or what that surface works with.
+enum Target<A> {
     Server(Api),
     Data {
-        app: App,
+        app: A,
         organization: OrganizationId,
         runtime: tokio::runtime::Runtime,
     },
 }
 
-impl Target {
-    fn of(options: &ImportOptions) -> anyhow::Result<Self> {
+impl<A> Target<A> {
+    fn of(options: &ImportOptions, app: impl FnOnce(Core) -> A) -> anyhow::Result<Self> {
         if let (Some(server), Some(key)) = (&options.server, &options.key) {
             return Ok(Self::Server(Api::new(server, key)));
         }
@@ -163,14 +163,16 @@ impl Target {
             .map_err(said)?;
         Ok(Self::Data {
             organization: found.organization_id(),
-            app: App::new(Core::new(
+            app: app(Core::new(
                 Arc::clone(&parts.control),
                 Arc::clone(&parts.engine),
             )),
             runtime: tokio::runtime::Builder::new_current_thread().build()?,
         })
     }
+}
 
+impl Target<App> {
     /// Sends one batch of NDJSON and returns the answer as `POST /v1/measurements` words it.
     fn send(&self, bytes: &[u8], on_error: OnError) -> Result<Value, Refusal> {
         match self {
@@ -294,12 +296,12 @@ fn first_broken(bytes: &[u8]) -> Option<u64> {
     u64::try_from(broken).ok()
 }
 
-fn import_file(path: &Path, options: &ImportOptions, target: &Target) -> anyhow::Result<Totals> {
-    let name = path.to_string_lossy().to_lowercase();
-    let (plain, compressed) = match name.strip_suffix(".gz") {
-        Some(plain) => (plain, true),
-        None => (name.as_str(), false),
-    };
+fn import_file(
+    path: &Path,
+    options: &ImportOptions,
+    target: &Target<App>,
+) -> anyhow::Result<Totals> {
+    let (extension, compressed) = extension_of(path);
     let file = File::open(path)?;
     let on_error = if options.skip_errors {
         OnError::Skip
@@ -313,15 +315,14 @@ fn import_file(path: &Path, options: &ImportOptions, target: &Target) -> anyhow:
         lines: Vec::new(),
         totals: Totals::default(),
     };
-    let extension = plain.rsplit('.').next();
-    let bar = match extension {
-        Some("parquet") if !compressed => progress_bar(0, "importing", Unit::Rows),
+    let bar = match extension.as_str() {
+        "parquet" if !compressed => progress_bar(0, "importing", Unit::Rows),
         _ => progress_bar(file.metadata()?.len(), "importing", Unit::Bytes),
     };
-    match extension {
-        Some("parquet") if !compressed => parquet::read(file, options, &mut batches, &bar)?,
-        Some("csv") => read_csv(reader(file, compressed, &bar), options, &mut batches)?,
-        Some("ndjson" | "jsonl") => {
+    match extension.as_str() {
+        "parquet" if !compressed => parquet::read(file, options, &mut batches, &bar)?,
+        "csv" => read_csv(reader(file, compressed, &bar), options, &mut batches)?,
+        "ndjson" | "jsonl" => {
             read_lines(reader(file, compressed, &bar), options, &mut batches)?;
         }
         _ => bail!(
@@ -331,6 +332,14 @@ fn import_file(path: &Path, options: &ImportOptions, target: &Target) -> anyhow:
     batches.flush()?;
     bar.finish_and_clear();
     Ok(batches.totals)
+}
+
+/// How a file's name ends, but for the ending that tells that it is compressed; and whether it is.
+fn extension_of(path: &Path) -> (String, bool) {
+    let name = path.to_string_lossy().to_lowercase();
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    let extension = plain.rsplit('.').next().unwrap_or_default();
+    (extension.to_owned(), plain.len() < name.len())
 }
 
 fn reader(file: File, compressed: bool, bar: &ProgressBar) -> Box<dyn Read> {
@@ -344,7 +353,7 @@ fn reader(file: File, compressed: bool, bar: &ProgressBar) -> Box<dyn Read> {
 
 /// Rows on their way.
 struct Batches<'a> {
-    target: &'a Target,
+    target: &'a Target<App>,
     on_error: OnError,
     bytes: Vec<u8>,
     /// The line of the file that each row begins at.

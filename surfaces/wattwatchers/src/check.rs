@@ -4,7 +4,7 @@ use crate::record::{EnergyRecord, ModbusRecord, Record};
 use crate::stream::{DURATION, FREQUENCY, MODBUS_METERS, MODEL, Quantity, REGISTERS, Stream};
 use meterd_fault::{JsonType, Problem, Rule};
 use meterd_http::fields::{DecimalRange, Fields, Problems, decimal_rule};
-use meterd_http::json::{Json, child};
+use meterd_http::json::{Json, child, parse};
 use meterd_model::{Decimal, Timestamp};
 
 /// Between two records of Long Energy, and the longest that one covers.
@@ -16,6 +16,8 @@ pub(crate) const STAMP_MAX: i64 = 9_999_999_999;
 const VALUE_MAX: i64 = 10_000_000_000_000;
 /// Of a register, in hundredths of its unit.
 const REGISTER_MAX: i64 = 1_000_000_000_000_000;
+/// Longest text of a record, many times what one of six channels has.
+const RECORD_BYTES_MAX: usize = 16 * 1024;
 /// By how much a net may differ from its parts, in joules.
 const NET_TOLERANCE: i64 = 1;
 
@@ -29,10 +31,12 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// A record of a body, or all that is wrong with it.
-    pub(crate) fn read(&self, json: Json) -> Result<Record, Problems> {
+    /// The record of a text, or all that is wrong with it.
+    pub(crate) fn read(&self, text: &[u8]) -> Result<Record, Problems> {
         let mut problems = Problems::default();
-        let record = Fields::of_object(json, "", &mut problems).and_then(|fields| {
+        let json = json_of(text, &mut problems);
+        let record = json.and_then(|json| {
+            let fields = Fields::of_object(json, "", &mut problems)?;
             if self.stream == Stream::Modbus {
                 modbus_record(fields).map(Record::Modbus)
             } else {
@@ -115,6 +119,22 @@ impl Terms {
     }
 }
 
+/// A tree takes many times the room of its text, which is therefore bounded first. The syntax was right in the whole body.
+fn json_of(text: &[u8], problems: &mut Problems) -> Option<Json> {
+    let (code, told) = if text.len() > RECORD_BYTES_MAX {
+        let told = format!("must not be longer than {RECORD_BYTES_MAX} bytes");
+        ("length", told)
+    } else {
+        match parse(text, "", problems) {
+            Ok(json) => return Some(json),
+            Err(kind) => ("json", kind.to_string()),
+        }
+    };
+    let text = told.into();
+    problems.push(Problem::body("", Rule::Other { code, text }));
+    None
+}
+
 /// What relates the arrays of Long Energy to each other.
 fn check_parts(record: &EnergyRecord, problems: &mut Problems) {
     let array = |name: &str| {
@@ -190,7 +210,6 @@ fn numbers(fields: &mut Fields<'_>, name: &'static str, channels: usize) -> Opti
         return None;
     };
     if items.len() != channels {
-        // Not looked into: there may be millions.
         let text = format!("must have {channels} items, one for each channel");
         let rule = Rule::Other {
             code: "channels",

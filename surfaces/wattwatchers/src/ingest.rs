@@ -1,25 +1,32 @@
 //! What devices send: records of the three streams (specs/wattwatchers.md 6.1).
+//!
+//! A body is passed over once for the places of its records, and each record is then read by itself: so what is in memory
+//! of a large body beside its text is bounded by the number of its records.
 
 use crate::access::Feeder;
 use crate::app::App;
+use crate::asked::word;
 use crate::body::SaysJson;
 use crate::check::Terms;
 use crate::device::Device;
 use crate::record::Place;
 use crate::serial::Serial;
 use crate::stream::{Stream, ensure_meter};
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use meterd_control::{Author, Meter, Stored};
 use meterd_engine::{Batch, OnConflict, Verdict};
 use meterd_fault::{Fault, JsonType, Problem, Rule};
-use meterd_http::fields::Problems;
-use meterd_http::json::{Json, parse};
+use meterd_http::body::read_query;
+use meterd_http::fields::{Form, Problems};
+use meterd_http::json::check_utf8;
+use meterd_http::scan::{Peek, Scanner};
 use meterd_http::{Failure, LongWork, Params, RawBody, Reply};
 use meterd_model::{Measurement, MeterId, OrganizationId};
 use serde::Serialize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Largest body: a week of Long Energy of six channels has half of it.
 pub(crate) const BODY_MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -36,6 +43,9 @@ pub struct Outcome {
     pub accepted: usize,
     /// Stored in place of another content.
     pub replaced: usize,
+    /// Not stored, since another content is, which stays; only where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<usize>,
     pub rejected: Vec<Rejected>,
 }
 
@@ -53,126 +63,152 @@ pub async fn import(
     account: OrganizationId,
     serial: &Serial,
     stream: Stream,
-    body: &[u8],
+    body: Bytes,
+    on_conflict: OnConflict,
     author: &Author,
 ) -> Result<Outcome, Fault> {
     let sent = Sent::read(body, stream)?;
     let store = app.control.store();
     let device = store.get_by_key::<Device>(account, "id", serial.as_str())?;
-    app.store_sent(&device, stream, sent, author).await
+    app.store_sent(&device, stream, sent, on_conflict, author)
+        .await
 }
 
 /// `POST /ingest/v1/devices/{id}/long-energy`
-pub(crate) async fn feed_long(
-    state: State<App>,
-    feeder: Feeder,
-    params: Params,
-    _: SaysJson,
-    body: RawBody,
-) -> Result<Reply<Outcome>, Failure> {
-    feed(state.0, feeder, &params, body, Stream::Long).await
+pub(crate) async fn feed_long(feed: Feed) -> Result<Reply<Outcome>, Failure> {
+    feed.store(Stream::Long).await
 }
 
 /// `POST /ingest/v1/devices/{id}/short-energy`
-pub(crate) async fn feed_short(
-    state: State<App>,
-    feeder: Feeder,
-    params: Params,
-    _: SaysJson,
-    body: RawBody,
-) -> Result<Reply<Outcome>, Failure> {
-    feed(state.0, feeder, &params, body, Stream::Short).await
+pub(crate) async fn feed_short(feed: Feed) -> Result<Reply<Outcome>, Failure> {
+    feed.store(Stream::Short).await
 }
 
 /// `POST /ingest/v1/devices/{id}/modbus`
-pub(crate) async fn feed_modbus(
-    state: State<App>,
-    feeder: Feeder,
-    params: Params,
-    _: SaysJson,
-    body: RawBody,
-) -> Result<Reply<Outcome>, Failure> {
-    feed(state.0, feeder, &params, body, Stream::Modbus).await
+pub(crate) async fn feed_modbus(feed: Feed) -> Result<Reply<Outcome>, Failure> {
+    feed.store(Stream::Modbus).await
 }
 
-async fn feed(
+/// A request with records of a device.
+#[derive(Debug)]
+pub(crate) struct Feed {
     app: App,
     feeder: Feeder,
-    params: &Params,
+    params: Params,
+    on_conflict: OnConflict,
     body: RawBody,
-    stream: Stream,
-) -> Result<Reply<Outcome>, Failure> {
-    let bytes = body.bytes.clone();
-    let sent = if bytes.len() > LARGE_BYTES {
-        let slot = app.large_body_slot().await?;
-        app.blocking(move |_| {
-            let sent = Sent::read(&bytes, stream)?;
-            Ok(sent.holding(slot))
-        })
-        .await?
-    } else {
-        Sent::read(&bytes, stream)?
-    };
-    let device = feeder.device(&app, params.get("id"))?;
-    if stream == Stream::Modbus {
-        device.document.expect_modbus()?;
-    }
-    // A task of its own goes on when the client goes away, so that no record is stored without its device's knowing.
-    let done = tokio::spawn(async move {
-        let author = feeder.author();
-        let outcome = app.store_sent(&device, stream, sent, &author).await?;
-        let serial = &device.document.serial;
-        app.heard.note(feeder.account(), serial, feeder.now());
-        drop(body);
-        Ok::<_, Fault>(outcome)
-    });
-    Ok(Reply::ok(done.await.map_err(Fault::internal)??))
 }
 
-/// The items of a body, with what is wrong in their syntax.
+impl FromRequest<App> for Feed {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let feeder = Feeder::from_request_parts(&mut parts, app).await?;
+        let params = Params::from_request_parts(&mut parts, app).await?;
+        SaysJson::from_request_parts(&mut parts, app).await?;
+        let query = parts.uri.query().unwrap_or_default();
+        let on_conflict = read_query(query, Form::LENIENT, |fields| {
+            Some(word(fields, "on_conflict", &ON_CONFLICT))
+        })?;
+        Ok(Self {
+            app: app.clone(),
+            feeder,
+            params,
+            on_conflict: on_conflict.unwrap_or(OnConflict::Replace),
+            body: RawBody::from_request(Request::from_parts(parts, body), app).await?,
+        })
+    }
+}
+
+/// As the native API has them, though a device's own word replaces what it said before.
+const ON_CONFLICT: [(&str, OnConflict); 2] = [
+    ("reject", OnConflict::Reject),
+    ("replace", OnConflict::Replace),
+];
+
+impl Feed {
+    async fn store(self, stream: Stream) -> Result<Reply<Outcome>, Failure> {
+        let Self {
+            app,
+            feeder,
+            params,
+            on_conflict,
+            body,
+        } = self;
+        let bytes = body.bytes.clone();
+        let sent = if bytes.len() > LARGE_BYTES {
+            app.blocking(move |_| Sent::read(bytes, stream)).await?
+        } else {
+            Sent::read(bytes, stream)?
+        };
+        let device = feeder.device(&app, params.get("id"))?;
+        if stream == Stream::Modbus {
+            device.document.expect_modbus()?;
+        }
+        // A task of its own goes on when the client goes away, so that no record is stored without its device's knowing.
+        let done = tokio::spawn(async move {
+            let author = feeder.author();
+            let stored = app.store_sent(&device, stream, sent, on_conflict, &author);
+            let outcome = stored.await?;
+            let serial = &device.document.serial;
+            app.heard.note(feeder.account(), serial, feeder.now());
+            drop(body);
+            Ok::<_, Fault>(outcome)
+        });
+        Ok(Reply::ok(done.await.map_err(Fault::internal)??))
+    }
+}
+
+/// A body, and where in it each record stands.
 #[derive(Debug)]
-struct Sent {
-    items: Vec<Json>,
-    problems: Vec<Problem>,
-    /// Whether it takes longer to look through than it takes to call another thread.
-    is_large: bool,
-    _slot: Option<OwnedSemaphorePermit>,
+pub(crate) struct Sent {
+    bytes: Bytes,
+    records: Vec<Range<usize>>,
 }
 
 impl Sent {
-    fn read(bytes: &[u8], stream: Stream) -> Result<Self, Fault> {
-        let mut problems = Problems::default();
-        let Json::Array(items) = parse(bytes, "", &mut problems)? else {
+    /// A body that is no JSON, or no array of at most as many records as the stream allows, is refused whole.
+    pub(crate) fn read(bytes: Bytes, stream: Stream) -> Result<Self, Fault> {
+        let mut json = Scanner::new(check_utf8(&bytes)?);
+        if json.peek()? != Peek::Array {
+            json.skip()?;
+            json.finish()?;
             let expected = JsonType::Array;
             return Err(Fault::invalid(Problem::body("", Rule::Type { expected })));
-        };
+        }
         let max = stream.records_max();
-        if items.len() > max {
+        let mut records = Vec::new();
+        let mut next = json.array()?;
+        while next.is_some() {
+            let start = json.place();
+            json.skip()?;
+            // One more tells that there are too many.
+            if records.len() <= max {
+                records.push(start..start + json.text_from(start).len());
+            }
+            next = json.next_item()?;
+        }
+        json.finish()?;
+        if records.len() > max {
             let rule = Rule::Count {
                 min: 0,
                 max: max as u64,
             };
             return Err(Fault::invalid(Problem::body("", rule)));
         }
-        if problems.is_full() {
-            // Some items may be wrong without its being known which.
-            problems.into_result()?;
-            return Err(Fault::internal("problems that are none"));
-        }
-        Ok(Self {
-            is_large: bytes.len() > LARGE_BYTES || items.len() > LARGE_RECORDS,
-            items,
-            problems: problems.into_vec(),
-            _slot: None,
-        })
+        Ok(Self { bytes, records })
     }
 
-    /// With a place that is taken for as long as its items are there.
-    fn holding(self, slot: OwnedSemaphorePermit) -> Self {
-        Self {
-            _slot: Some(slot),
-            ..self
-        }
+    /// The text of each record.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let records = self.records.iter().cloned();
+        records.map(|place| self.bytes.get(place).unwrap_or_default())
+    }
+
+    /// Whether it takes longer to look through than it takes to call another thread.
+    fn is_large(&self) -> bool {
+        self.bytes.len() > LARGE_BYTES || self.records.len() > LARGE_RECORDS
     }
 }
 
@@ -196,34 +232,22 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of(sent: Sent, terms: &Terms, place: &Place) -> Result<Self, Fault> {
-        let Sent {
-            items, problems, ..
-        } = sent;
+    fn of(sent: &Sent, terms: &Terms, place: &Place) -> Result<Self, Fault> {
         let mut prepared = Self::default();
-        for (index, item) in items.into_iter().enumerate() {
-            let read = match problem_at(&problems, index) {
-                Some(problem) => Err(problem.message()),
-                None => terms.read(item).map_err(told),
-            };
-            match read {
+        for (index, text) in sent.records().enumerate() {
+            match terms.read(text) {
                 Ok(record) => {
                     prepared.measurements.extend(record.measurements(place)?);
                     prepared.ends.push(prepared.measurements.len());
                 }
-                Err(message) => prepared.rejected.push(Rejected { index, message }),
+                Err(problems) => {
+                    let message = told(problems);
+                    prepared.rejected.push(Rejected { index, message });
+                }
             }
         }
         Ok(prepared)
     }
-}
-
-/// The first problem in the syntax of an item.
-fn problem_at(problems: &[Problem], index: usize) -> Option<&Problem> {
-    problems.iter().find(|problem| {
-        let place = problem.location.dotted();
-        place.starts_with(&format!("[{index}]"))
-    })
 }
 
 fn told(problems: Problems) -> String {
@@ -237,12 +261,13 @@ fn told(problems: Problems) -> String {
 }
 
 impl App {
-    /// Stores records in place of those of the same stamps.
+    /// Stores records; `on_conflict` tells what becomes of those whose stamps have others.
     async fn store_sent(
         &self,
         device: &Arc<Stored<Device>>,
         stream: Stream,
         sent: Sent,
+        on_conflict: OnConflict,
         author: &Author,
     ) -> Result<Outcome, Fault> {
         let account = device.organization;
@@ -258,18 +283,19 @@ impl App {
             meter: self.meter(account, stream, author).await?,
             serial: device.document.serial.clone(),
         };
-        let is_large = sent.is_large;
+        let is_large = sent.is_large();
         let Prepared {
             measurements,
             ends,
             rejected,
         } = if is_large {
-            self.blocking(move |_| Prepared::of(sent, &terms, &place))
+            self.blocking(move |_| Prepared::of(&sent, &terms, &place))
                 .await?
         } else {
-            Prepared::of(sent, &terms, &place)?
+            Prepared::of(&sent, &terms, &place)?
         };
         let mut outcome = Outcome {
+            kept: (on_conflict == OnConflict::Reject).then_some(0),
             rejected,
             ..Outcome::default()
         };
@@ -280,17 +306,12 @@ impl App {
             organization: account,
             received: author.at,
             measurements,
-            on_conflict: OnConflict::Replace,
+            on_conflict,
         };
         let receipt = self.submit(batch, is_large).await?;
         let mut start = 0;
         for end in ends {
-            let verdicts = receipt.verdicts.get(start..end).unwrap_or_default();
-            if is_replacement(verdicts) {
-                outcome.replaced += 1;
-            } else {
-                outcome.accepted += 1;
-            }
+            outcome.count(receipt.verdicts.get(start..end).unwrap_or_default());
             start = end;
         }
         self.note_reported(device, stream, author).await?;
@@ -345,13 +366,17 @@ impl App {
     }
 }
 
-/// A record's channels are stored together. Where some are new and others are not, or differ, it was another record.
-fn is_replacement(verdicts: &[Verdict]) -> bool {
-    let count = |wanted| {
-        verdicts
-            .iter()
-            .filter(|verdict| **verdict == wanted)
-            .count()
-    };
-    count(Verdict::Accepted) != verdicts.len() && count(Verdict::Duplicate) != verdicts.len()
+impl Outcome {
+    /// Counts a record, whose channels are stored together. Where some are new and others are not, or differ, it was another
+    /// record.
+    fn count(&mut self, verdicts: &[Verdict]) {
+        let all = |wanted| verdicts.iter().all(|verdict| *verdict == wanted);
+        if all(Verdict::Accepted) || all(Verdict::Duplicate) {
+            self.accepted += 1;
+        } else if verdicts.contains(&Verdict::Conflict) {
+            *self.kept.get_or_insert_default() += 1;
+        } else {
+            self.replaced += 1;
+        }
+    }
 }

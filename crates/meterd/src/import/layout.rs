@@ -1,16 +1,14 @@
 //! `meterd import --layout`: tables of energy records, which go the way of what devices send.
 
-use super::{BATCH_BYTES, SHOWN_MAX, reader};
+use super::{BATCH_BYTES, SHOWN_MAX, Target, extension_of, reader};
 use crate::cli::ImportOptions;
-use crate::config::Config;
-use crate::key::{Api, Refused, said, text};
-use crate::server::{Parts, control_path, now};
+use crate::key::{Refused, said, text};
+use crate::server::now;
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::{Context as _, anyhow, bail};
 use meterd_control::{Actor, Author};
+use meterd_engine::OnConflict;
 use meterd_fault::Kind;
-use meterd_http::Core;
-use meterd_model::OrganizationId;
 use meterd_surface_wattwatchers::{
     App, Layout, LayoutRow, Serial, Stream, WattwatchersSettings, import,
 };
@@ -18,24 +16,32 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Most records sent at once, as many as a device may send.
 const BATCH_RECORDS: usize = 2_000;
 /// Most records that wait, of all devices.
 const WAITING_MAX: usize = 50_000;
 
-/// Returns whether every row was stored.
+/// Returns whether every row was stored, or left out for what is stored.
 pub(super) fn run(options: &ImportOptions) -> anyhow::Result<bool> {
-    let target = Target::of(options)?;
+    let target = Target::of(options, |core| {
+        App::new(core, WattwatchersSettings::default())
+    })?;
+    let on_conflict = if options.replace {
+        OnConflict::Replace
+    } else {
+        OnConflict::Reject
+    };
     let mut rejected = 0;
     for file in &options.files {
         let shown = file.display().to_string();
-        let totals = import_file(file, &target).with_context(|| format!("import {shown}"))?;
+        let totals =
+            import_file(file, &target, on_conflict).with_context(|| format!("import {shown}"))?;
         println!(
-            "{shown}: {} accepted, {} replaced, {} rejected",
+            "{shown}: {} accepted, {} replaced, {} kept as they were, {} rejected",
             grouped(totals.accepted),
             grouped(totals.replaced),
+            grouped(totals.kept),
             grouped(totals.rejected)
         );
         rejected += totals.rejected;
@@ -43,69 +49,67 @@ pub(super) fn run(options: &ImportOptions) -> anyhow::Result<bool> {
     Ok(rejected == 0)
 }
 
-/// Where records go.
-enum Target {
-    Server(Api),
-    Data {
-        app: App,
-        account: OrganizationId,
-        runtime: tokio::runtime::Runtime,
-    },
-}
+/// What a device is answered, or why the account has no such device.
+type Answer = Result<Value, String>;
 
-impl Target {
-    fn of(options: &ImportOptions) -> anyhow::Result<Self> {
-        if let (Some(server), Some(key)) = (&options.server, &options.key) {
-            return Ok(Self::Server(Api::new(server, key)));
-        }
-        let name = options.organization.as_deref().unwrap_or_default();
-        if !control_path(&options.data).is_file() {
-            bail!("{} is no data directory of meterd", options.data.display());
-        }
-        let parts = Parts::open(&Config {
-            data: options.data.clone(),
-            ..Config::default()
-        })?;
-        let store = parts.control.store();
-        let account = store.organization_by_name(name).map_err(said)?;
-        let core = Core::new(Arc::clone(&parts.control), Arc::clone(&parts.engine));
-        Ok(Self::Data {
-            account: account.organization_id(),
-            app: App::new(core, WattwatchersSettings::default()),
-            runtime: tokio::runtime::Builder::new_current_thread().build()?,
-        })
-    }
-
-    /// The answer as a device gets it, `None` if the account has no such device.
-    fn send(&self, serial: &Serial, body: &str) -> anyhow::Result<Option<Value>> {
+impl Target<App> {
+    fn send(
+        &self,
+        serial: &Serial,
+        body: String,
+        on_conflict: OnConflict,
+    ) -> anyhow::Result<Answer> {
         match self {
             Self::Server(api) => {
-                let path = format!("/wattwatchers/ingest/v1/devices/{serial}/long-energy");
+                let word = match on_conflict {
+                    OnConflict::Reject => "reject",
+                    OnConflict::Replace => "replace",
+                };
+                let path = format!(
+                    "/wattwatchers/ingest/v1/devices/{serial}/long-energy?on_conflict={word}"
+                );
                 match api.send(&path, "application/json", body.as_bytes()) {
-                    Err(error) if is_not_found(&error) => Ok(None),
-                    answer => answer.map(Some).map_err(refused),
+                    Ok(answer) => Ok(Ok(answer)),
+                    Err(error) => match about_device(&error, serial) {
+                        Some(message) => Ok(Err(message)),
+                        None => Err(refused(error)),
+                    },
                 }
             }
             Self::Data {
                 app,
-                account,
+                organization,
                 runtime,
             } => {
                 let author = Author::new(Actor::Operator, now());
-                let (stream, body) = (Stream::Long, body.as_bytes());
-                let done = import(app, *account, serial, stream, body, &author);
+                let (stream, body) = (Stream::Long, body.into());
+                let done = import(
+                    app,
+                    *organization,
+                    serial,
+                    stream,
+                    body,
+                    on_conflict,
+                    &author,
+                );
                 match runtime.block_on(done) {
-                    Err(fault) if matches!(*fault.kind, Kind::ResourceNotFound { .. }) => Ok(None),
-                    outcome => Ok(Some(serde_json::to_value(outcome.map_err(said)?)?)),
+                    Err(fault) if matches!(*fault.kind, Kind::ResourceNotFound { .. }) => {
+                        Ok(Err(format!("{serial} could not be found.")))
+                    }
+                    outcome => Ok(Ok(serde_json::to_value(outcome.map_err(said)?)?)),
                 }
             }
         }
     }
 }
 
-fn is_not_found(error: &anyhow::Error) -> bool {
-    let refused = error.downcast_ref::<Refused>();
-    refused.is_some_and(|refused| text(&refused.problem, "code") == "NOT_FOUND")
+/// The server's message, if it is that nobody has the device, or somebody else; what is said of the key names no device.
+fn about_device(error: &anyhow::Error, serial: &Serial) -> Option<String> {
+    let refused = error.downcast_ref::<Refused>()?;
+    let message = text(&refused.problem, "message");
+    let is_about_device = matches!(text(&refused.problem, "code"), "NOT_FOUND" | "FORBIDDEN")
+        && message.contains(serial.as_str());
+    is_about_device.then(|| message.to_owned())
 }
 
 /// In this API's words.
@@ -116,13 +120,13 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn import_file(path: &Path, target: &Target) -> anyhow::Result<Totals> {
-    let name = path.to_string_lossy().to_lowercase();
-    let (plain, compressed) = match name.strip_suffix(".gz") {
-        Some(plain) => (plain, true),
-        None => (name.as_str(), false),
-    };
-    if plain.rsplit('.').next() != Some("csv") {
+fn import_file(
+    path: &Path,
+    target: &Target<App>,
+    on_conflict: OnConflict,
+) -> anyhow::Result<Totals> {
+    let (extension, compressed) = extension_of(path);
+    if extension != "csv" {
         bail!("the file's name must end in .csv or .csv.gz");
     }
     let file = File::open(path)?;
@@ -136,6 +140,7 @@ fn import_file(path: &Path, target: &Target) -> anyhow::Result<Totals> {
     let layout = layout.context("the header has none of the layouts")?;
     let mut waiting = Waiting {
         target,
+        on_conflict,
         devices: BTreeMap::new(),
         records: 0,
         totals: Totals::default(),
@@ -158,6 +163,7 @@ fn import_file(path: &Path, target: &Target) -> anyhow::Result<Totals> {
 struct Totals {
     accepted: u64,
     replaced: u64,
+    kept: u64,
     rejected: u64,
 }
 
@@ -174,7 +180,8 @@ impl Totals {
 
 /// Records on their way: tables go through all devices again and again, and each of them has its own batch.
 struct Waiting<'a> {
-    target: &'a Target,
+    target: &'a Target<App>,
+    on_conflict: OnConflict,
     devices: BTreeMap<Serial, Batch>,
     records: usize,
     totals: Totals,
@@ -202,36 +209,42 @@ impl Waiting<'_> {
             return self.flush();
         }
         if is_full && let Some(batch) = self.devices.remove(&row.serial) {
-            self.send(&row.serial, &batch)?;
+            self.send(&row.serial, batch)?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
         while let Some((serial, batch)) = self.devices.pop_first() {
-            self.send(&serial, &batch)?;
+            self.send(&serial, batch)?;
         }
         Ok(())
     }
 
-    fn send(&mut self, serial: &Serial, batch: &Batch) -> anyhow::Result<()> {
-        let first = batch.lines.first().copied().unwrap_or(0);
-        let answer = (self.target.send(serial, &format!("[{}]", batch.json)))
-            .with_context(|| format!("store records of {serial} from line {first} on"))?;
-        self.records -= batch.lines.len();
-        let Some(answer) = answer else {
-            let message = format!("device {serial} could not be found");
-            for line in &batch.lines {
-                self.totals.reject(*line, &message);
+    fn send(&mut self, serial: &Serial, batch: Batch) -> anyhow::Result<()> {
+        let Batch { json, lines } = batch;
+        let first = lines.first().copied().unwrap_or(0);
+        let answer = (self
+            .target
+            .send(serial, format!("[{json}]"), self.on_conflict))
+        .with_context(|| format!("store records of {serial} from line {first} on"))?;
+        self.records -= lines.len();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(message) => {
+                for line in lines {
+                    self.totals.reject(line, &message);
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         let count = |member: &str| answer.get(member).and_then(Value::as_u64).unwrap_or(0);
         self.totals.accepted += count("accepted");
         self.totals.replaced += count("replaced");
+        self.totals.kept += count("kept");
         for item in super::array(&answer, "rejected") {
             let index = item.get("index").and_then(Value::as_u64);
-            let line = index.and_then(|index| batch.lines.get(usize::try_from(index).ok()?));
+            let line = index.and_then(|index| lines.get(usize::try_from(index).ok()?));
             let message = text(item, "message");
             self.totals.reject(line.copied().unwrap_or(0), message);
         }

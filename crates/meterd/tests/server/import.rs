@@ -215,6 +215,13 @@ fn into_the_directory_of_a_stopped_server() {
 
 const ENERGY: &str = r#"
 [[organization]]
+name = "rival"
+
+[[organization.wattwatchers.device]]
+id = "B00000000000B"
+model = "3M"
+
+[[organization]]
 name = "sunny"
 
 [[organization.wattwatchers.device]]
@@ -258,7 +265,8 @@ fn tables_of_energy_go_the_way_of_what_devices_send() {
     let import = |file: &str, target: &[&str]| run(&[&["import", file], target].concat());
     let done = import(&file, &into_data);
     assert!(
-        done.stdout.contains("3 accepted, 0 replaced, 3 rejected"),
+        done.stdout
+            .contains("3 accepted, 0 replaced, 0 kept as they were, 3 rejected"),
         "{done:?}"
     );
     for told in [
@@ -280,9 +288,14 @@ fn tables_of_energy_go_the_way_of_what_devices_send() {
     );
     let done = import(&unknown, &into_data);
     assert!(
-        done.stdout.contains("0 accepted, 0 replaced, 1 rejected"),
+        done.stdout
+            .contains("0 accepted, 0 replaced, 0 kept as they were, 1 rejected"),
         "{done:?}"
     );
+    // What devices sent, or an earlier table, is not lost to a later one.
+    let kept = "1 accepted, 0 replaced, 1 kept as they were, 0 rejected";
+    let done = import(&changed, &into_data).succeeded();
+    assert!(done.stdout.contains(kept), "{done:?}");
     let server = Server::start(&home);
     let into_server = [
         "--server",
@@ -292,33 +305,43 @@ fn tables_of_energy_go_the_way_of_what_devices_send() {
         "--layout",
         "wattwatchers",
     ];
-    let done = import(&changed, &into_server).succeeded();
-    assert!(
-        done.stdout.contains("1 accepted, 1 replaced, 0 rejected"),
-        "{done:?}"
-    );
-    let done = import(&changed, &into_server).succeeded();
-    assert!(
-        done.stdout.contains("2 accepted, 0 replaced, 0 rejected"),
-        "{done:?}"
-    );
+    for (flags, told) in [
+        (&[][..], kept),
+        (
+            &["--replace"],
+            "1 accepted, 1 replaced, 0 kept as they were, 0 rejected",
+        ),
+        (
+            &[],
+            "2 accepted, 0 replaced, 0 kept as they were, 0 rejected",
+        ),
+    ] {
+        let done = import(&changed, &[&into_server[..], flags].concat()).succeeded();
+        assert!(done.stdout.contains(told), "{done:?}");
+    }
     let unknown = home.write(
         "unknown.csv",
         "device_id,timestamp,duration,c1_j,c2_j\n\
+         B00000000000B,1550409600,300,1,2\n\
          D000000000000,1550409600,300,1,2\n\
          D123456789012,1550409600,300,1,2\n",
     );
     // Whatever comes after it is stored.
     let done = import(&unknown, &into_server);
     assert!(
-        done.stdout.contains("1 accepted, 0 replaced, 1 rejected"),
+        done.stdout
+            .contains("1 accepted, 0 replaced, 0 kept as they were, 2 rejected"),
         "{done:?}"
     );
-    assert!(
-        done.stderr
-            .contains("line 2: device D000000000000 could not be found"),
-        "{done:?}"
-    );
+    for told in [
+        "line 2: You don't have permission to access device B00000000000B.",
+        "line 3: D000000000000 could not be found.",
+    ] {
+        assert!(done.stderr.contains(told), "{done:?}");
+    }
+    let wrong = ["--key", "key_00000000000000000000000000000000"];
+    let wrong = [&into_server[..2], &wrong, &into_server[4..]].concat();
+    import(&unknown, &wrong).failed_with(&["You are not permitted to access this endpoint"]);
     let other = home.write("other.csv", "a,b\n1,2\n");
     import(&other, &into_server).failed_with(&["has none of the layouts"]);
     assert_eq!(server.stop(), Some(0));

@@ -4,7 +4,7 @@ use crate::world::{
     FOREIGN, HOUSE, MODBUS, Options, SHED, World, assert_fault, long_record, short_record,
 };
 use meterd_control::Meter;
-use meterd_engine::{Cancel, Listing};
+use meterd_engine::{Cancel, Listing, OnConflict};
 use meterd_model::{MeterId, OrganizationId};
 use meterd_surface_wattwatchers::{Outcome, Serial, Stream, import};
 use meterd_testkit::system;
@@ -90,7 +90,8 @@ fn no_record_goes_to_a_meter_that_is_being_deleted() {
         world.acme,
         &serial,
         stream,
-        body.as_bytes(),
+        body.into(),
+        OnConflict::Replace,
         &author
     ));
     let begun = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context)));
@@ -286,7 +287,87 @@ fn a_member_given_twice_rejects_its_record() {
     let answer = world.send(&request).expect(200);
     assert_eq!(
         answer,
-        json!({"accepted": 1, "replaced": 0, "rejected": [{"index": 0, "message": "[0].duration must not be given twice."}]})
+        json!({"accepted": 1, "replaced": 0, "rejected": [{"index": 0, "message": "duration must not be given twice."}]})
+    );
+}
+
+/// Whatever the others of a body are like.
+#[test]
+fn a_record_is_read_by_itself() {
+    let world = World::start();
+    let path = format!("/wattwatchers/ingest/v1/devices/{SHED}/long-energy");
+    let send = |body: String| {
+        let request = meterd_testkit::client::post(path.as_str()).key(&world.feed);
+        world.send(&request.json(body))
+    };
+    let good = long_record(1_700_000_400, 3).to_string();
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    let too_deep = format!(
+        "{} must not nest deeper than 32 levels. The body must be an object.",
+        "[0]".repeat(32)
+    );
+    let long = format!("[{}0]", "0,".repeat(2_000_000));
+    let rejected = |index: usize, message: &str| json!({"index": index, "message": message});
+    assert_eq!(
+        send(format!("[ {long} ,{deep},\n {good} ]")).expect(200),
+        json!({"accepted": 1, "replaced": 0, "rejected": [
+            rejected(0, "The body must not be longer than 16384 bytes."),
+            rejected(1, &too_deep),
+        ]})
+    );
+    for (body, message) in [
+        (
+            format!("[{good},]"),
+            format!("trailing comma at line 1, column {}", good.len() + 3),
+        ),
+        (
+            format!("[{good}] 1"),
+            format!("trailing characters at line 1, column {}", good.len() + 4),
+        ),
+        (
+            format!("[{good}"),
+            format!(
+                "EOF while parsing a list at line 1, column {}",
+                good.len() + 1
+            ),
+        ),
+    ] {
+        let message = format!("The request body is not valid JSON: {message}.");
+        assert_fault(&send(body), 400, "BAD_REQUEST", &message);
+    }
+}
+
+/// So that a table with less in it does not take the place of what a device sent.
+#[test]
+fn what_is_stored_stays_where_that_is_asked_for() {
+    let world = World::start();
+    let (first, second) = (long_record(1_700_000_100, 3), long_record(1_700_000_400, 3));
+    let mut other = first.clone();
+    other["vRMSMax"][1] = json!(242.5);
+    let send =
+        |query: &str, records: Value| world.feed(SHED, &format!("/long-energy?{query}"), &records);
+    let reject = "on_conflict=reject";
+    assert_eq!(
+        send(reject, json!([first, 5])).expect(200),
+        json!({"accepted": 1, "replaced": 0, "kept": 0, "rejected": [{"index": 1, "message": "The body must be an object."}]})
+    );
+    assert_eq!(
+        send(reject, json!([first, second, other])).expect(200),
+        json!({"accepted": 2, "replaced": 0, "kept": 1, "rejected": []})
+    );
+    let of_first = || world.get(&format!("/long-energy/{SHED}/first")).expect(200);
+    assert_eq!(of_first(), first);
+    for (query, (accepted, replaced)) in [("", (0, 1)), ("on_conflict=replace&foo=%FF", (1, 0))] {
+        let sent = send(query, json!([other])).expect(200);
+        assert_eq!(sent, counts(accepted, replaced));
+        assert_eq!(of_first(), other);
+    }
+    let message = "The on_conflict query string value must be one of reject, replace.";
+    assert_fault(
+        &send("on_conflict=skip", json!([])),
+        400,
+        "BAD_REQUEST",
+        message,
     );
 }
 
