@@ -3,7 +3,7 @@
 
 mod site;
 
-use self::site::{LONG_SECONDS, Measured, SHORT_SECONDS, SITES, Site};
+use self::site::{LONG_SECONDS, Measured, SITES, Site};
 use super::ensure_named;
 use crate::key::{Api, said, text};
 use crate::server::{Parts, now, write_whole};
@@ -177,7 +177,7 @@ impl Fleet {
         let now = now().seconds();
         let before = std::fs::read_to_string(done).ok();
         let before: Option<i64> = before.and_then(|text| text.trim().parse().ok());
-        let fleet = Self {
+        let mut fleet = Self {
             sites: SITES.iter().map(Measured::of).collect::<Result<_, _>>()?,
             api: Api::new(&ready.base_url, &ready.ingest_key),
             sent: Sent {
@@ -185,8 +185,13 @@ impl Fleet {
                 short: now,
             },
         };
+        let people = Api::new(&ready.base_url, &ready.key);
         if before.is_none() {
-            fleet.configure(&Api::new(&ready.base_url, &ready.key))?;
+            fleet.configure(&people)?;
+        }
+        for measured in &mut fleet.sites {
+            let path = format!("/devices/{}", measured.site.serial);
+            measured.obey_interval(&people.get(&path, &[])?);
         }
         let bar = progress_bar(0, "measuring", Unit::Rows);
         for measured in &fleet.sites {
@@ -242,7 +247,8 @@ impl Fleet {
         to: i64,
         bar: &ProgressBar,
     ) -> anyhow::Result<()> {
-        let short = stamps(from, to, SHORT_SECONDS).map(|stamp| measured.short(stamp));
+        let stamps = stamps(from, to, measured.short_seconds);
+        let short = stamps.map(|stamp| measured.short(stamp));
         self.send(measured.site, "/short-energy", short, bar)
     }
 
@@ -296,8 +302,9 @@ impl Fleet {
     }
 
     /// Every device does what it was asked a while ago.
-    fn obey(&self, now: Timestamp) -> anyhow::Result<()> {
-        for Measured { site, .. } in &self.sites {
+    fn obey(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        for measured in &mut self.sites {
+            let site = measured.site;
             let path = format!("/ingest/v1/devices/{}/commands", site.serial);
             let asked = self.api.get(&path, &[])?;
             let commands = asked.get("commands").and_then(Value::as_array);
@@ -311,11 +318,23 @@ impl Fleet {
                     );
                 };
                 if at + OBEDIENCE_SECONDS <= now.seconds() {
-                    self.post(site, &format!("/commands/{n}/ack"), &json!({}))?;
+                    let path = format!("{path}/{n}/ack");
+                    let device = self.api.post(&path, &json!({})).context(site.label)?;
+                    measured.obey_interval(&device);
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Measured {
+    /// Sends Short Energy as often as the API shows that the device does.
+    fn obey_interval(&mut self, device: &Value) {
+        let seconds = device.get("shortEnergyReportingInterval");
+        self.short_seconds = seconds
+            .and_then(Value::as_i64)
+            .unwrap_or(self.short_seconds);
     }
 }
 
@@ -373,7 +392,17 @@ fn status(site: &Site) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::stamps;
+    use super::*;
+
+    #[test]
+    fn a_device_sends_as_often_as_it_is_told() {
+        let mut measured = Measured::of(&SITES[2]).unwrap();
+        assert_eq!(measured.short(1_700_000_010).duration, 30);
+        measured.obey_interval(&json!({"shortEnergyReportingInterval": 5}));
+        assert_eq!(measured.short(1_700_000_010).duration, 5);
+        measured.obey_interval(&json!({}));
+        assert_eq!(measured.short(1_700_000_010).duration, 5);
+    }
 
     #[test]
     fn stamps_begin_after_the_last_that_was_sent() {

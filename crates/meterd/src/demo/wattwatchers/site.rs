@@ -8,7 +8,7 @@ use meterd_model::Decimal;
 use serde::Serialize;
 
 pub(super) const LONG_SECONDS: i64 = 300;
-pub(super) const SHORT_SECONDS: i64 = 30;
+const SHORT_SECONDS: i64 = 30;
 const HOUR_SECONDS: i64 = 3600;
 const DAY_SECONDS: i64 = 24 * HOUR_SECONDS;
 const STEPS: i64 = HOUR_SECONDS / LONG_SECONDS;
@@ -289,7 +289,7 @@ pub(super) struct LongRecord {
 #[derive(Debug, Serialize)]
 pub(super) struct ShortRecord {
     timestamp: i64,
-    duration: i64,
+    pub(super) duration: i64,
     frequency: f64,
     #[serde(rename = "eReal")]
     real: Vec<i64>,
@@ -372,6 +372,8 @@ impl Site {
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) site: &'static Site,
+    /// Of Short Energy; follows what the device is asked.
+    pub(super) short_seconds: i64,
     /// Joules of each hour of a real house.
     hours: Vec<i64>,
 }
@@ -382,7 +384,11 @@ impl Measured {
             Source::Real(csv_gz) => read_hours(csv_gz).context(site.label)?,
             Source::Generated => Vec::new(),
         };
-        Ok(Self { site, hours })
+        Ok(Self {
+            site,
+            short_seconds: SHORT_SECONDS,
+            hours,
+        })
     }
 
     /// Joules of each channel in the five minutes until a stamp.
@@ -475,16 +481,17 @@ impl Measured {
         let real: Vec<_> = (0..)
             .zip(&step)
             .map(|(channel, joules)| {
-                let part = joules * SHORT_SECONDS / LONG_SECONDS;
+                let part = joules * self.short_seconds / LONG_SECONDS;
                 part * (95 + self.site.noise(channel, stamp) / 10) / 100
             })
             .collect();
         let volts = |channel| self.site.volts * 10 + self.site.noise(channel, stamp) / 4 - 12;
-        let milliamperes = |joules: i64| joules.abs() * 1000 / (self.site.volts * SHORT_SECONDS);
+        let milliamperes =
+            |joules: i64| joules.abs() * 1000 / (self.site.volts * self.short_seconds);
         let hertz = if self.site.volts == 120 { 6000 } else { 5000 };
         ShortRecord {
             timestamp: stamp,
-            duration: SHORT_SECONDS,
+            duration: self.short_seconds,
             frequency: hundredths(hertz + self.site.noise(0, stamp) / 12 - 4),
             reactive: self.reactive(&real, stamp),
             volts: each(|channel, _| tenths(volts(channel)), &real),
