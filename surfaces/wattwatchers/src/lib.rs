@@ -11,6 +11,8 @@ mod command;
 mod device;
 mod devices;
 mod dialect;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod heard;
 mod ingest;
 mod item;
