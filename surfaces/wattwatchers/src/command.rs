@@ -129,7 +129,7 @@ impl Device {
 
     /// The hardware says how it reaches us. When it has gone over to a network that it was asked to use, that waits no longer;
     /// of one that it was on already it may still have to be told another key.
-    pub(crate) fn reach_by(&mut self, comms: Comms) {
+    pub(crate) fn reach_by(&mut self, comms: &Comms) {
         let before = self.comms.replace(comms.clone());
         self.commands.retain(|command| match &command.change {
             Change::Wifi { ssid, .. } => {

@@ -74,7 +74,7 @@ impl Status {
             device.firmware_version = Some(version.clone()).filter(|text| !text.is_empty());
         }
         if let Some(comms) = &self.comms {
-            device.reach_by(comms.clone());
+            device.reach_by(comms);
         }
         for change in &self.applied {
             device.confirm(change);

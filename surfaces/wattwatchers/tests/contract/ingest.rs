@@ -358,8 +358,8 @@ fn what_is_stored_stays_where_that_is_asked_for() {
     let of_first = || world.get(&format!("/long-energy/{SHED}/first")).expect(200);
     assert_eq!(of_first(), first);
     for (query, (accepted, replaced)) in [("", (0, 1)), ("on_conflict=replace&foo=%FF", (1, 0))] {
-        let sent = send(query, json!([other])).expect(200);
-        assert_eq!(sent, counts(accepted, replaced));
+        let answer = send(query, json!([other])).expect(200);
+        assert_eq!(answer, counts(accepted, replaced));
         assert_eq!(of_first(), other);
     }
     let message = "The on_conflict query string value must be one of reject, replace.";

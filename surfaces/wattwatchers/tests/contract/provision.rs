@@ -93,13 +93,10 @@ fn keys_that_are_revoked_leave_their_devices() {
     let world = World::start();
     let panel = key(&[], &[HOUSE], NewKeyLimits::Default);
     let make = || create_key(&world.control, world.acme, &panel, &system());
-    let mut made = Vec::new();
-    for _ in 0..200 {
-        made.push(make().unwrap());
-    }
+    let keys: Vec<_> = (0..200).map(|_| make().unwrap()).collect();
     assert!(make().is_err());
-    let (first, last) = (&made[0], &made[199]);
     let credentials = world.control.credentials();
+    let (first, last) = (&keys[0], &keys[199]);
     credentials.revoke(first.credential.id, &system()).unwrap();
     let another = make().unwrap();
     for issued in [last, &another] {
