@@ -115,7 +115,12 @@ impl Decimal {
             let is_past_digits = place >= length(integer) + length(fraction);
             match place.cmp(&kept) {
                 _ if is_past_digits && (units == 0 || place >= kept) => break,
-                Ordering::Less => units = units * 10 + u128::from(digit - b'0'),
+                // Past the largest number of all the next test refuses it too.
+                Ordering::Less => {
+                    units = units
+                        .saturating_mul(10)
+                        .saturating_add(u128::from(digit - b'0'));
+                }
                 Ordering::Equal => next = digit,
                 Ordering::Greater => more |= digit != b'0',
             }
@@ -656,6 +661,10 @@ mod tests {
             "100000000000000000000.0000000000000000001",
             "99999999999999999999.9999999999999999996",
             "1e999999999999999999",
+            // Ten times its first 38 digits is past what 128 bits hold, and would be a small number in what is left of it.
+            "350000000000000000000",
+            "350000000000000000000.5",
+            "-38000000000000000000012e-1",
         ] {
             assert_eq!(
                 Decimal::parse_rounded(text.as_bytes()),
