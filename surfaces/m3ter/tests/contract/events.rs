@@ -7,7 +7,7 @@ use meterd_surface_m3ter::tick;
 use meterd_testkit::client::get;
 use meterd_testkit::now;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn account(server: &Server, code: &str) -> Value {
     let body = json!({"name": code, "code": code, "emailAddress": "a@example.com"});
@@ -474,35 +474,4 @@ fn events_of_what_is_denied_are_hidden() {
     let trial = json!({"eventId": event["id"], "calculation": "new.code == \"one\""});
     let tried = ask("POST", "/notifications/evaluate", Some(&trial));
     assert_eq!(message(&tried, 403), "Forbidden");
-}
-
-/// What an event costs that a hundred notifications look at. Run by hand, in release:
-/// `cargo test --release -p meterd-surface-m3ter --test contract -- --ignored --nocapture hundred_notifications`
-#[test]
-#[ignore = "prints a figure and checks nothing"]
-fn what_a_hundred_notifications_cost() {
-    const CHANGES: u32 = 200;
-    let server = Server::start();
-    let mut product = server.post("/products", &json!({"name": "P", "code": "p"}));
-    let path = format!("/products/{}", text(&product["id"]));
-    for configured in [0, 100] {
-        for number in 0..configured {
-            let mut body = notification(
-                &format!("n{number}"),
-                Some(&format!(
-                    "new.version % 1000 == {number} AND new.name != old.name OR isnull(new.code, \"\") == \"x\""
-                )),
-            );
-            body["eventName"] = json!("configuration.product.updated");
-            server.post("/notifications/configurations", &body);
-        }
-        let started = Instant::now();
-        for _ in 0..CHANGES {
-            product = server.put(&path, &product);
-        }
-        println!(
-            "{configured} notifications: {:?} a change",
-            started.elapsed() / CHANGES
-        );
-    }
 }
