@@ -84,7 +84,7 @@ pub(crate) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
     server::write_whole(&keys_file, &serde_json::to_vec_pretty(&keys)?)?;
     let loaded = data::load(&parts, organization, &author)?;
     let m3ter_file = options.data.join("demo-keys-m3ter.json");
-    let m3ter = m3ter::prepare(&parts, &config.m3ter, &m3ter_file, &author)?;
+    let m3ter = m3ter::prepare(&parts, &m3ter_file, &author)?;
     let wattwatchers_file = options.data.join("demo-keys-wattwatchers.json");
     let wattwatchers = wattwatchers::prepare(&parts, &wattwatchers_file, &author)?;
     let fsm_file = options.data.join("demo-keys-fsm-navigator.json");

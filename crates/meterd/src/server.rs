@@ -30,7 +30,7 @@ use tracing::{info, warn};
 /// Threads for what waits shortly for a disk; what is beyond them waits. Few, since the allocator keeps memory for each
 /// thread that once needed it. What works for long (and retention does) has its own beside them.
 const SHORT_WORK_THREADS: usize = 16;
-const RETENTION_THREADS: usize = 1;
+const UPKEEP_THREADS: usize = 2;
 
 pub(crate) fn engine_path(data: &Path) -> PathBuf {
     data.join("engine")
@@ -163,13 +163,19 @@ impl Parts {
         };
         let control = Control::open(control_path(data), settings)
             .with_context(|| format!("open {}", control_path(data).display()))?;
-        meterd_surface_m3ter::remember_ids(&control, &engine, &config.m3ter)
-            .and_then(|()| meterd_surface_wattwatchers::remember_ids(&control, &engine))
-            .map_err(crate::key::said)?;
         Ok(Self {
             control: Arc::new(control),
             engine: Arc::new(engine),
         })
+    }
+
+    /// Lets organizations forget ids after the time that the operator has set, which is for whoever serves to say: what
+    /// sealing has once forgotten stays so, and other commands open a directory without its configuration.
+    fn forget_old_ids(&self, config: &Config) -> anyhow::Result<()> {
+        let (control, engine) = (&self.control, &self.engine);
+        meterd_surface_m3ter::remember_ids(control, engine, &config.m3ter)
+            .and_then(|()| meterd_surface_wattwatchers::remember_ids(control, engine))
+            .map_err(crate::key::said)
     }
 }
 
@@ -181,9 +187,10 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(SHORT_WORK_THREADS + long_work_threads() + RETENTION_THREADS)
+        .max_blocking_threads(SHORT_WORK_THREADS + long_work_threads() + UPKEEP_THREADS)
         .build()
         .context("start the runtime")?;
+    parts.forget_old_ids(&config)?;
     let engine = Arc::clone(&parts.engine);
     let control = Arc::clone(&parts.control);
     let author = Author::system(now());
@@ -380,4 +387,73 @@ fn build_pipeline(
             .map(|url| url.trim_end_matches('/').to_owned()),
         metrics,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meterd_control::Organization;
+    use meterd_engine::{Batch, OnConflict, Verdict};
+    use meterd_model::{Measurement, MeasurementId, MeterId, OrganizationId, Subject};
+    use meterd_surface_m3ter::provision;
+    use uuid::Uuid;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn submit(
+        parts: &Parts,
+        organization: OrganizationId,
+        id: &str,
+        received: Timestamp,
+    ) -> Verdict {
+        let measurement = Measurement {
+            id: MeasurementId::new(id).unwrap(),
+            meter: MeterId(Uuid::nil()),
+            subject: Subject::new("account").unwrap(),
+            time: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
+            end_time: None,
+            values: Vec::new(),
+            attributes: Vec::new(),
+        };
+        let batch = Batch {
+            organization,
+            received,
+            measurements: vec![measurement],
+            on_conflict: OnConflict::Reject,
+        };
+        let ticket = parts.engine.submit(batch).unwrap();
+        ticket.wait().unwrap().verdicts[0]
+    }
+
+    /// Whether a measurement of a hundred days ago counts once more when it is sent again.
+    fn forgets(serves: bool) -> bool {
+        let home = tempfile::tempdir().unwrap();
+        let config = Config {
+            data: home.path().join("data"),
+            ..Config::default()
+        };
+        let parts = Parts::open(&config).unwrap();
+        let now = now();
+        let author = Author::system(now);
+        let store = parts.control.store();
+        let made = store.create_organization(Organization::named("acme"), &author);
+        let acme = made.unwrap().organization_id();
+        provision(&parts.control, acme, &author).unwrap();
+        if serves {
+            parts.forget_old_ids(&config).unwrap();
+        }
+        for (id, days_ago) in [("first", 100), ("second", 50), ("third", 0)] {
+            let received = now.saturating_sub(DAY * days_ago);
+            assert_eq!(submit(&parts, acme, id, received), Verdict::Accepted);
+            parts.engine.seal().unwrap();
+        }
+        submit(&parts, acme, "first", now) == Verdict::Accepted
+    }
+
+    #[test]
+    fn only_who_serves_lets_ids_be_forgotten() {
+        assert!(forgets(true));
+        // A backup, for example, which seals.
+        assert!(!forgets(false));
+    }
 }

@@ -60,7 +60,7 @@ fn ensure<D: Document>(
 }
 
 /// Tells the engine for how long the organizations of this surface remember the `uid`s of measurements (5.5). To be
-/// called at each opening, before anything is submitted.
+/// called by whoever serves, and by no one who does not know the operator's settings: what is forgotten stays so.
 pub fn remember_ids(
     control: &Control,
     engine: &Engine,

@@ -258,7 +258,7 @@ pub fn register_device(
 }
 
 /// Tells the engine that accounts with devices forget no id, whatever another surface wants that serves them as well: a
-/// device may send a record again at any time. To be called at each opening, after what other surfaces want is told.
+/// device may send a record again at any time. To be called after what other surfaces want is told.
 pub fn remember_ids(control: &Control, engine: &Engine) -> Result<(), Fault> {
     let store = control.store();
     let mut list = List::default();

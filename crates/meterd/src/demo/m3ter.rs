@@ -5,9 +5,7 @@ use crate::server::{Parts, now, write_whole};
 use anyhow::Context as _;
 use meterd_control::{Author, Credential, Organization};
 use meterd_model::{Date, OrganizationId, Zone};
-use meterd_surface_m3ter::{
-    M3terSettings, NewUser, apply_user, create_service_user, provision, remember_ids,
-};
+use meterd_surface_m3ter::{NewUser, apply_user, create_service_user, provision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -40,12 +38,7 @@ pub(super) struct M3terReady {
 }
 
 /// The organizations and their keys; those of an earlier run if they still work.
-pub(super) fn prepare(
-    parts: &Parts,
-    settings: &M3terSettings,
-    file: &Path,
-    author: &Author,
-) -> anyhow::Result<M3terReady> {
+pub(super) fn prepare(parts: &Parts, file: &Path, author: &Author) -> anyhow::Result<M3terReady> {
     let control = &parts.control;
     let kept = std::fs::read(file).ok();
     let kept: Option<M3terReady> = kept.and_then(|text| serde_json::from_slice(&text).ok());
@@ -57,7 +50,6 @@ pub(super) fn prepare(
     }
     let organization = ensure_organization(parts, ORGANIZATION, author)?;
     let other = ensure_organization(parts, OTHER, author)?;
-    remember_ids(control, &parts.engine, settings).map_err(said)?;
     let service_user = |name, policies: &[&str]| {
         create_service_user(control, organization, name, policies, author).map_err(said)
     };
