@@ -42,4 +42,4 @@ pub use reply::{NoContent, Reply};
 pub use route::Routes;
 pub use standard::{bearer, rate_limit_headers, request_id_header};
 pub use stream::BodyStream;
-pub use surface::{Answered, Step, Surface};
+pub use surface::{Answered, HEALTH_PATH, Step, Surface};

@@ -223,14 +223,10 @@ impl Pipeline {
         if let Some(name) = only {
             let named = |mount: &&Mount| mount.surface.dialect().surface() == name;
             let mount = self.mounts.iter().find(named)?;
-            // What an answer links to (pages about errors) is there on a surface's own listener too, unless the
-            // surface itself has that path.
             let rest = self.mounts.iter().find(|mount| mount.prefix.is_empty());
-            let served = |mount: &Mount| mount.surface.routes().find(path).is_some();
-            let mount = rest
-                .filter(|rest| !served(mount) && served(rest))
-                .unwrap_or(mount);
-            return Some((mount, "", path));
+            let is_shared =
+                mount.surface.shares(path) && mount.surface.routes().find(path).is_none();
+            return Some((rest.filter(|_| is_shared).unwrap_or(mount), "", path));
         }
         self.mounts
             .iter()

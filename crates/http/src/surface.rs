@@ -12,6 +12,9 @@ use meterd_model::Timestamp;
 use std::borrow::Cow;
 use uuid::Uuid;
 
+/// Answered on every listener.
+pub const HEALTH_PATH: &str = "/healthz";
+
 /// The checks before a handler. A surface lists them in the order its original makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -74,6 +77,12 @@ pub trait Surface: std::fmt::Debug + Send + Sync + 'static {
     /// before any other check.
     fn cors(&self) -> Option<&'static Cors> {
         None
+    }
+
+    /// Whether a path that belongs to no surface is there on this one's own listener too, unless it has that path itself:
+    /// what tells that the process answers, and what its answers link to.
+    fn shares(&self, path: &str) -> bool {
+        path == HEALTH_PATH
     }
 
     /// Largest request body, unless a route says otherwise.

@@ -10,8 +10,8 @@ use meterd_engine::{Engine, Stats};
 use meterd_fault::{Fault, Kind, Resource};
 use meterd_http::route::{RouteTable, get};
 use meterd_http::{
-    Answered, Asked, Caller, Dialect, Failure, Params, Rendered, Reply, Routes, Step, Surface,
-    request_id_header,
+    Answered, Asked, Caller, Dialect, Failure, HEALTH_PATH, Params, Rendered, Reply, Routes, Step,
+    Surface, request_id_header,
 };
 use meterd_model::Timestamp;
 use meterd_surface_native::NativeDialect;
@@ -53,7 +53,7 @@ impl SystemSurface {
     pub(crate) fn new(state: SystemState) -> Self {
         let routes = RouteTable::new(state)
             .route("/", [get(index).public()])
-            .route("/healthz", [get(healthz).public()])
+            .route(HEALTH_PATH, [get(healthz).public()])
             .route("/readyz", [get(readyz).public()])
             .route("/metrics", [get(metrics).public()])
             .route("/docs", [get(index).public()])

@@ -8,7 +8,8 @@ use axum::http::request::Parts;
 use meterd_control::LimitPolicy;
 use meterd_fault::Fault;
 use meterd_http::{
-    Answered, Caller, Dialect, Routes, Step, Surface, bearer, rate_limit_headers, request_id_header,
+    Answered, Caller, Dialect, HEALTH_PATH, Routes, Step, Surface, bearer, rate_limit_headers,
+    request_id_header,
 };
 use meterd_model::Timestamp;
 
@@ -63,6 +64,11 @@ impl Surface for NativeSurface {
 
     fn policies(&self) -> &[LimitPolicy] {
         &self.policies
+    }
+
+    /// Problem details link to the pages about errors.
+    fn shares(&self, path: &str) -> bool {
+        path == HEALTH_PATH || path.starts_with("/docs/errors")
     }
 
     fn body_limit_bytes(&self) -> u64 {

@@ -90,7 +90,32 @@ fn a_listener_of_one_surface_serves_it_without_prefix() {
         ("4".to_owned(), 1)
     );
     assert_eq!(alone.get("/v1/meters").problem(404), "unknown_route");
+    assert_eq!(alone.get("/healthz").status, 200);
+    assert_eq!(alone.get("/docs/errors/overloaded").status, 200);
+    assert_eq!(alone.get("/metrics").problem(404), "unknown_route");
     assert_eq!(client.get("/meters").problem(404), "unknown_route");
+}
+
+/// Nobody who meets it there can tell it from the original by what else the server has.
+#[test]
+fn a_listener_of_one_surface_speaks_its_words_alone() {
+    let home = Home::new();
+    let listeners = ["m3ter", "wattwatchers", "fsm-navigator"]
+        .map(|surface| format!("[[listen]]\naddress = \"127.0.0.1:0\"\nsurface = \"{surface}\"\n"));
+    let server = Server::configured(&home, &listeners.concat());
+    let listen = server.ready["listen"].as_array().unwrap();
+    let refusals = [
+        json!({"message": "Not Found"}),
+        json!({"code": "NOT_FOUND", "httpCode": 404, "message": "The requested resource could not be found."}),
+        json!({"success": false, "error": "unauthorized", "message": "API key is missing or invalid."}),
+    ];
+    for (address, refusal) in listen.iter().zip(refusals) {
+        let client = server.client("").at(address.as_str().unwrap());
+        for path in ["/metrics", "/readyz", "/docs", "/docs/errors"] {
+            assert_eq!(client.get(path).json(), refusal, "{path}");
+        }
+        assert_eq!(client.get("/healthz").status, 200);
+    }
 }
 
 #[test]
