@@ -314,7 +314,14 @@ impl App {
             outcome.count(receipt.verdicts.get(start..end).unwrap_or_default());
             start = end;
         }
-        self.note_reported(device, stream, author).await?;
+        if let Err(fault) = self.note_reported(device, stream, author).await {
+            // What the engine has is stored, and is not to be answered as refused. The next records note it.
+            tracing::warn!(
+                device = %device.document.serial,
+                "note that a device has sent a stream: {}",
+                fault.log_context().map_or_else(|| fault.kind.to_string(), str::to_owned)
+            );
+        }
         Ok(outcome)
     }
 

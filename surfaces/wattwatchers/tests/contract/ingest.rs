@@ -70,6 +70,60 @@ fn a_record_sent_again_is_one_record() {
     assert_eq!(stored(&world, world.acme, Stream::Long).len(), 6);
 }
 
+/// Fills acme's configuration to the byte.
+fn fill(world: &World) {
+    let serials: Vec<_> = (0..100).map(|n| format!("F{n:012}")).collect();
+    let made = serials.iter().take_while(|serial| {
+        let answer = world.feed_put(serial, &json!({"model": "6M"}));
+        answer.status == 200
+    });
+    for serial in &serials[..made.count()] {
+        for channel in 1..=6 {
+            let is_label_of = |length: &usize| {
+                let channel =
+                    json!({"id": format!("{serial}_C{channel}"), "label": "x".repeat(*length)});
+                let body = json!({"channels": [channel]});
+                world.patch(&format!("/devices/{serial}"), &body).status == 200
+            };
+            if (1..=64).rev().find(is_label_of) != Some(64) {
+                return;
+            }
+        }
+    }
+    panic!("there is room for more");
+}
+
+#[test]
+fn what_is_stored_is_accepted_also_when_nothing_more_can_be_noted() {
+    let mut options = Options::default();
+    options.general.resource_bytes_max = Some(32_000);
+    let world = World::start_with(options);
+    // What is no record makes the meter.
+    world.feed(HOUSE, "/long-energy", &json!([{}])).expect(200);
+    fill(&world);
+    let path = format!("/long-energy/{HOUSE}");
+    let send = |stamp: i64| {
+        let record = long_record(stamp, 6);
+        let sent = world.feed(HOUSE, "/long-energy", &json!([record]));
+        assert_eq!(sent.expect(200), counts(1, 0));
+        record
+    };
+    let first = send(1_700_000_100);
+    assert_eq!(send(1_700_000_100), first);
+    assert_eq!(world.get(&path).expect(200), json!([first]));
+    // Where there is room again, the next one notes it, so that nothing that is left is told from nothing ever sent.
+    let short = json!({"channels": [{"id": "F000000000000_C1", "label": ""}]});
+    world.patch("/devices/F000000000000", &short).expect(200);
+    send(1_700_000_400);
+    world.engine.seal().unwrap();
+    let store = world.control.store();
+    let found = store.get_by_key::<Meter>(world.acme, "name", Stream::Long.meter_name());
+    let meter = MeterId(found.unwrap().id);
+    let now = meterd_testkit::now();
+    world.engine.expire(world.acme, meter, now).unwrap();
+    assert_eq!(world.get(&path).expect(200), json!([]));
+}
+
 #[test]
 fn no_record_goes_to_a_meter_that_is_being_deleted() {
     let world = World::start();
