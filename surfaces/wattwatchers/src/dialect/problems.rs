@@ -94,6 +94,8 @@ fn message(problem: &Problem) -> String {
         return SERIAL.to_owned();
     }
     match &problem.location {
+        // What cannot even be decoded is no serial number either.
+        Location::Path(name) if name == "id" => SERIAL.to_owned(),
         Location::Query(name) if name == "timezone" => TIMEZONE.to_owned(),
         Location::Query(name) => query_message(&quote(name), problem),
         Location::Body(_) | Location::Path(_) | Location::Header(_) => problem.message(),

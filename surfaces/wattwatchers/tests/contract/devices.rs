@@ -171,9 +171,12 @@ fn a_malformed_serial_number_is_a_bad_request() {
         "A123456789012",
         "D12345678901",
         "d123456789012",
+        "DD1000000000%FF",
     ] {
-        let answer = world.get(&format!("/devices/{id}"));
-        assert_fault(&answer, 400, "BAD_REQUEST", BAD_SERIAL);
+        for path in ["devices", "long-energy", "short-energy", "modbus"] {
+            let answer = world.get(&format!("/{path}/{id}"));
+            assert_fault(&answer, 400, "BAD_REQUEST", BAD_SERIAL);
+        }
     }
 }
 

@@ -79,7 +79,7 @@ fn requests_that_cannot_be_taken_are_refused_in_the_envelope() {
         case(
             Code::Invalid,
             BAD,
-            "The path parameter id must be percent-encoded UTF-8.",
+            "Serial numbers must be 13 characters in length, starting with a B, D, E, F.",
             |world| asked(world, get(at("/devices/%ff"))),
         ),
         case(
