@@ -1,7 +1,7 @@
 //! What a record must be like to be stored (specs/wattwatchers.md 6.1).
 
 use crate::record::{EnergyRecord, ModbusRecord, Record};
-use crate::stream::{DURATION, FREQUENCY, MODBUS_METERS, MODEL, Quantity, REGISTERS, Stream};
+use crate::stream::{DURATION, FREQUENCY, MODBUS_METERS, MODEL, NETS, Quantity, REGISTERS, Stream};
 use meterd_fault::{JsonType, Problem, Rule};
 use meterd_http::fields::{DecimalRange, Fields, Problems, decimal_rule};
 use meterd_http::json::{Json, child, parse};
@@ -138,14 +138,11 @@ fn json_of(text: &[u8], problems: &mut Problems) -> Option<Json> {
 /// What relates the arrays of Long Energy to each other.
 fn check_parts(record: &EnergyRecord, problems: &mut Problems) {
     let array = |name: &str| {
-        let index = Stream::Long.arrays().iter().position(|a| a.name == name);
-        let values = index.and_then(|index| record.arrays.get(index));
+        let place = Stream::Long.place_of(name);
+        let values = place.and_then(|place| record.arrays.get(place));
         values.map_or(&[][..], Vec::as_slice)
     };
-    for (net, positive, negative) in [
-        ("eReal", "eRealPositive", "eRealNegative"),
-        ("eReactive", "eReactivePositive", "eReactiveNegative"),
-    ] {
+    for [net, positive, negative] in NETS {
         let parts = array(positive).iter().zip(array(negative));
         for (index, (net_value, (plus, minus))) in array(net).iter().zip(parts).enumerate() {
             let off = (plus.checked_sub(*minus))

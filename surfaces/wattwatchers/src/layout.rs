@@ -2,13 +2,18 @@
 //!
 //! The header tells which of three layouts a table has. A row becomes the JSON that a device would send, so that files and
 //! devices are held to the same rules. What a table does not have of a record is filled in: both directions follow from the
-//! net, volts and amperes are 0.
+//! net, volts and amperes are 0. Where a table in kWh or kW has rounded a net and its directions each by itself, the net
+//! follows from them.
 
 use crate::model::CHANNELS_MAX;
 use crate::serial::Serial;
-use crate::stream::{Array, Quantity, Stream};
+use crate::stream::{Array, NETS, Quantity, Stream};
 use meterd_model::{Decimal, Rounding, Timestamp};
 use std::fmt::Write as _;
+
+/// Least digits after the point that converted energy is taken to have: a thousandth of a kWh is what 12 W come to in five
+/// minutes.
+const DIGITS_MIN: i64 = 3;
 
 /// What the columns of a table mean.
 #[derive(Clone, Debug)]
@@ -82,6 +87,7 @@ impl Layout {
             .and_then(Decimal::to_integer)
             .ok_or_else(|| format!("duration {:?} is no integer", cell(self.duration)))?;
         let mut arrays = vec![[None; CHANNELS_MAX]; Stream::Long.arrays().len()];
+        let mut digits = arrays.clone();
         for known in &self.cells {
             let text = cell(known.column);
             if text.is_empty() {
@@ -90,11 +96,15 @@ impl Layout {
             let value = number(text)
                 .and_then(|value| known.unit.in_record(value, duration))
                 .ok_or_else(|| format!("{text:?} is no number"))?;
-            let slot = arrays.get_mut(known.array);
-            if let Some(slot) = slot.and_then(|array| array.get_mut(known.channel)) {
-                *slot = Some(value);
+            let digit = known.unit.last_digit(text, duration);
+            for (rows, value) in [(&mut arrays, Some(value)), (&mut digits, digit)] {
+                let slot = rows.get_mut(known.array);
+                if let Some(slot) = slot.and_then(|row| row.get_mut(known.channel)) {
+                    *slot = value;
+                }
             }
         }
+        settle_nets(&mut arrays, &digits);
         let net = arrays.first().copied().unwrap_or_default();
         Ok(LayoutRow {
             serial,
@@ -154,13 +164,35 @@ fn field_of(field: &str) -> Option<(usize, Unit)> {
 impl Unit {
     /// Energy in whole joules.
     fn in_record(self, value: Decimal, duration: i128) -> Option<Decimal> {
-        let factor = match self {
-            Self::Own => return Some(value),
-            Self::KilowattHours => Decimal::from(3_600_000),
-            Self::Kilowatts => Decimal::from(i64::try_from(duration).ok()?.checked_mul(1_000)?),
-        };
-        let joules = value.checked_mul(factor)?;
+        if self == Self::Own {
+            return Some(value);
+        }
+        let joules = value.checked_mul(self.joules(duration)?)?;
         joules.round_at(0, Rounding::HalfUp)
+    }
+
+    /// What one of the last digit of a number comes to, in joules; `None` of what is not converted.
+    fn last_digit(self, text: &str, duration: i128) -> Option<Decimal> {
+        if self == Self::Own {
+            return None;
+        }
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let fraction = mantissa.split_once('.').map_or("", |(_, digits)| digits);
+        let digits =
+            i64::try_from(fraction.len()).ok()? - exponent.parse::<i32>().map_or(0, i64::from);
+        let digits = u32::try_from(digits.max(DIGITS_MIN)).ok()?;
+        let one = 10_i128.checked_pow(Decimal::FRACTION_DIGITS.saturating_sub(digits))?;
+        Decimal::from_units(one)?.checked_mul(self.joules(duration)?)
+    }
+
+    /// Joules of one.
+    fn joules(self, duration: i128) -> Option<Decimal> {
+        let joules = match self {
+            Self::Own => 1,
+            Self::KilowattHours => 3_600_000,
+            Self::Kilowatts => i64::try_from(duration).ok()?.checked_mul(1_000)?,
+        };
+        Some(Decimal::from(joules))
     }
 }
 
@@ -179,6 +211,39 @@ fn number(text: &str) -> Option<Decimal> {
 }
 
 type Row = [Option<Decimal>; CHANNELS_MAX];
+
+/// Puts in place of each net what its directions come to, where that differs by no more than a table's rounding of the three;
+/// `digits` has what their last digits come to. What is further off is left for the check of records to refuse.
+fn settle_nets(arrays: &mut [Row], digits: &[Row]) {
+    for names in NETS {
+        let places = names.map(|name| Stream::Long.place_of(name));
+        for channel in 0..CHANNELS_MAX {
+            let of = |rows: &[Row]| {
+                places.map(|place| rows.get(place?)?.get(channel).copied().flatten())
+            };
+            let [Some(net), Some(plus), Some(minus)] = of(arrays) else {
+                continue;
+            };
+            let digit = of(digits).into_iter().flatten().min();
+            let settled = digit.and_then(|digit| settled_net(net, plus, minus, digit));
+            let [place, ..] = places;
+            let row = place.and_then(|place| arrays.get_mut(place));
+            if let Some(slot) = row.and_then(|row| row.get_mut(channel)) {
+                *slot = settled.or(*slot);
+            }
+        }
+    }
+}
+
+fn settled_net(net: Decimal, plus: Decimal, minus: Decimal, digit: Decimal) -> Option<Decimal> {
+    let parts = plus.checked_sub(minus)?;
+    let off = net.checked_sub(parts)?.abs();
+    // Each of the three was rounded to a digit, and then to a joule.
+    let allowed = digit
+        .checked_add(Decimal::ONE)?
+        .checked_mul(Decimal::from(3))?;
+    (off.checked_mul(Decimal::from(2))? <= allowed).then_some(parts)
+}
 
 /// Tables have columns for more channels than a device may have, but none between others is without its energy.
 fn channels_of(net: &Row) -> Result<usize, String> {
@@ -213,11 +278,7 @@ fn record_of(stamp: i64, duration: i128, channels: usize, arrays: &[Row]) -> Str
 /// The net that one direction of energy is part of.
 fn net_of<'a>(array: &Array, arrays: &'a [Row]) -> Option<&'a Row> {
     let base = (array.name.strip_suffix("Positive")).or(array.name.strip_suffix("Negative"))?;
-    let index = Stream::Long
-        .arrays()
-        .iter()
-        .position(|known| known.name == base)?;
-    arrays.get(index)
+    arrays.get(Stream::Long.place_of(base)?)
 }
 
 /// One direction, where a table has only the net.
@@ -301,6 +362,36 @@ mod tests {
         assert_eq!(record["eRealNegative"], json!([1_800_000, 0]));
         assert_eq!(record["eReactive"], json!([-857, 0]));
         assert_eq!(record["eReactiveNegative"], json!([857, 0]));
+    }
+
+    /// A net, and what energy went which way: each rounded by itself.
+    #[test]
+    fn rounded_nets_follow_from_their_directions() {
+        let energy = |header: &str, row: &str| {
+            let header = format!("device_id,timestamp,duration,{header}");
+            let row = format!("D123456789012,1550408400,300,{row}");
+            let (_, record) = read(&header, &row).unwrap();
+            ["eReal", "eRealPositive", "eRealNegative"]
+                .map(|name| record[name][0].as_i64().unwrap())
+        };
+        let fleet = "C1_ereal_kWh,C1_erealpositive_kWh,C1_erealnegative_kWh";
+        for (row, net, positive, negative) in [
+            ("0.0123,0.0124,0.0000", 44_640, 44_640, 0),
+            ("0.0123,0.0200,0.0078", 43_920, 72_000, 28_080),
+            ("-0.0001,0,0", 0, 0, 0),
+            ("1.23e-2,0.0124,0E9", 44_640, 44_640, 0),
+            // What no rounding explains stays as it is, to be refused.
+            ("0.0122,0.0124,0.0000", 43_920, 44_640, 0),
+            ("0.0012,0,0", 4_320, 0, 0),
+            ("1,0,0", 3_600_000, 0, 0),
+        ] {
+            assert_eq!(energy(fleet, row), [net, positive, negative], "{row}");
+        }
+        let power = "pRealKw_0,pRealPositiveKw_0,pRealNegativeKw_0";
+        assert_eq!(energy(power, "0.147,0.148,0"), [44_400, 44_400, 0]);
+        // Joules are not rounded.
+        let joules = "eReal_0,eRealPositive_0,eRealNegative_0";
+        assert_eq!(energy(joules, "5,7,0"), [5, 7, 0]);
     }
 
     #[test]

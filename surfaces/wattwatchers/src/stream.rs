@@ -102,6 +102,12 @@ static SHORT: [Array; 4] = [
     array("iRMS", Quantity::Amperes, Combine::Sum),
 ];
 
+/// What is sent as a net is sent as its two directions too, in Long Energy: the net is the second less the third.
+pub(crate) const NETS: [[&str; 3]; 2] = [
+    ["eReal", "eRealPositive", "eRealNegative"],
+    ["eReactive", "eReactivePositive", "eReactiveNegative"],
+];
+
 /// Registers of every Modbus meter, which count hundredths of their unit.
 pub(crate) const REGISTERS: [&str; 9] = [
     "kVAh",
@@ -158,6 +164,11 @@ impl Stream {
             Self::Short => &SHORT,
             Self::Modbus => &[],
         }
+    }
+
+    /// Which of its arrays has this name.
+    pub(crate) fn place_of(self, name: &str) -> Option<usize> {
+        self.arrays().iter().position(|array| array.name == name)
     }
 
     fn values(self) -> Vec<(&'static str, &'static str)> {
