@@ -11,6 +11,7 @@ use meterd_testkit::{create_organization, now, system};
 use serde_json::{Value, json};
 use std::ops::Deref;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Six channels.
 pub(crate) const HOUSE: &str = "D123456789012";
@@ -138,6 +139,14 @@ impl World {
         Self::start_with(options)
     }
 
+    /// Whatever is answered has exactly the headers that it should.
+    #[track_caller]
+    pub(crate) fn send(&self, request: &Request) -> Answer {
+        let answer = self.running.send(request);
+        check_headers(request, &answer);
+        answer
+    }
+
     fn register(&self, account: OrganizationId, serial: &str, model: &str) {
         let serial = Serial::parse(serial).unwrap();
         let model = meterd_surface_wattwatchers::Model::named(model).unwrap();
@@ -208,6 +217,97 @@ pub(crate) fn at(path: &str) -> String {
 
 fn json_request(request: Request, body: &Value) -> Request {
     request.json(body.to_string())
+}
+
+/// What scripts of other sites may read of an answer (2, oddity 6).
+const EXPOSED: &str = "X-RateLimit-TpdLimit, X-RateLimit-TpdRemaining, X-RateLimit-TpdReset, X-RateLimit-TpsLimit, \
+                       X-RateLimit-TpsRemaining, X-RateLimit-TpsReset, X-RateLimit-Limit, X-RateLimit-Remaining, \
+                       X-RateLimit-Reset, Retry-After";
+
+#[track_caller]
+fn check_headers(request: &Request, answer: &Answer) {
+    let sent = String::from_utf8_lossy(&request.bytes()).into_owned();
+    let mut line = sent.split(' ');
+    let (method, path) = (line.next().unwrap(), line.next().unwrap());
+    let is_plain = answer.body.starts_with(b"Too many requests.");
+    let tells_limits = tells_limits(method, path, answer) && !is_plain;
+    let mut expected = vec![
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "cache-control",
+        "connection",
+        "date",
+        "x-content-type-options",
+        "x-request-id",
+    ];
+    if answer.status != 204 {
+        expected.extend(["content-length", "content-type"]);
+    } else if method == "OPTIONS" {
+        expected.extend([
+            "access-control-allow-headers",
+            "access-control-allow-methods",
+            "access-control-max-age",
+        ]);
+    }
+    if answer.status == 405 {
+        expected.push("allow");
+    }
+    if answer.status == 429 && !is_plain {
+        expected.push("retry-after");
+    }
+    let limits = ["tpd", "tps", ""].map(|limit| {
+        ["limit", "remaining", "reset"].map(|name| format!("x-ratelimit-{limit}{name}"))
+    });
+    let limits = limits.concat();
+    if tells_limits {
+        expected.extend(limits.iter().map(String::as_str));
+    }
+    expected.sort_unstable();
+    let mut names: Vec<_> = (answer.headers.iter())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, expected, "{method} {path} {}", answer.status);
+
+    for (name, value) in &answer.headers {
+        let is_sound = match name.as_str() {
+            "access-control-allow-origin" => value == "*",
+            "access-control-expose-headers" => value == EXPOSED,
+            "cache-control" => value == "no-store",
+            "content-type" if is_plain => value == "text/plain; charset=utf-8",
+            "content-type" => value == "application/json",
+            "x-content-type-options" => value == "nosniff",
+            "x-request-id" => value.parse::<Uuid>().is_ok(),
+            // In thousandths; all other numbers are whole.
+            "x-ratelimit-tpsreset" => value.split_once('.').is_some_and(|(whole, thousandths)| {
+                matches!(whole, "0" | "1") && thousandths.len() == 3
+            }),
+            name if limits.iter().any(|limit| limit == name) => value.parse::<u64>().is_ok(),
+            _ => true,
+        };
+        assert!(is_sound, "{name}: {value}");
+    }
+}
+
+/// Whether a key was known and its limits counted the request (8).
+fn tells_limits(method: &str, path: &str, answer: &Answer) -> bool {
+    if path.contains("/ingest/") {
+        return false;
+    }
+    let said = |name: &str| answer.json()[name].as_str().unwrap().to_owned();
+    match answer.status {
+        200 => path != "/wattwatchers/",
+        204 => method != "OPTIONS",
+        400 => {
+            let is_head = ["The address is longer", "The headers are larger"];
+            let message = said("message");
+            !is_head.iter().any(|begin| message.starts_with(begin))
+        }
+        401 | 405 => false,
+        403 => said("code") != "NOT_PERMITTED",
+        404 => said("message") != "The requested resource could not be found.",
+        _ => true,
+    }
 }
 
 /// Holds a failure to its whole body.
