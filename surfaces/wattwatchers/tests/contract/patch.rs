@@ -184,6 +184,53 @@ fn every_fault_of_a_body_is_told_and_nothing_of_it_applied() {
     assert_eq!(world.get(&device(HOUSE)).expect(200), before);
 }
 
+/// [28]
+#[test]
+fn a_model_with_modbus_has_nothing_to_switch() {
+    let world = World::start();
+    let before = world.get(&device(MODBUS)).expect(200);
+    let switch = json!({"id": format!("{MODBUS}_S1"), "state": "closed"});
+    let body = json!({"label": "Barn", "switches": [switch]});
+    let message = "switches must not be given: the device's model has no switches.";
+    assert_refused(&world.patch(&device(MODBUS), &body), &[(422, message)]);
+    assert_eq!(world.get(&device(MODBUS)).expect(200), before);
+}
+
+/// Programs write `null` for what they were not given.
+#[test]
+fn members_that_are_null_ask_for_nothing() {
+    let world = World::start();
+    let body = json!({"label": "Barn", "phases": {"count": 1}});
+    let before = world.patch(&device(SWITCHED), &body).expect(200);
+    let (channel, switch) = (format!("{SWITCHED}_C1"), format!("{SWITCHED}_S1"));
+    for body in [
+        json!({"id": null, "label": null, "timezone": null, "channels": null, "switches": null, "phases": null,
+               "comms": null, "pending": null, "firmwareVersion": null}),
+        json!({
+            "channels": [{"id": channel, "label": null, "categoryId": null, "ctRating": null, "pending": null}],
+            "switches": [{"id": switch, "state": null, "label": null, "contactorType": null, "closedStateLabel": null,
+                          "openStateLabel": null}],
+            "phases": {"count": null, "grouping": null},
+            "comms": {"wifi": null},
+        }),
+    ] {
+        assert_eq!(world.patch(&device(SWITCHED), &body).expect(200), before);
+    }
+    // What has to be there is not.
+    for (body, message) in [
+        (
+            json!({"channels": [{"id": null}]}),
+            "channels[0].id is required.",
+        ),
+        (
+            json!({"phases": {"grouping": [{"included": null}]}}),
+            "phases.grouping[0].included is required.",
+        ),
+    ] {
+        assert_refused(&world.patch(&device(SWITCHED), &body), &[(400, message)]);
+    }
+}
+
 /// [23]
 #[test]
 fn a_device_sent_back_as_it_was_given_changes_nothing() {
@@ -274,20 +321,27 @@ fn what_the_hardware_has_to_do_waits_for_its_word() {
         let path = feed(&format!("/{n}/ack"));
         world.send(&post(path).key(&world.feed))
     };
-    let done = acknowledge("2").expect(200);
-    assert_eq!(done["switches"][1]["state"], "closed");
-    assert_eq!(done["switches"][1].get("pending"), None);
-    assert_eq!(
-        acknowledge("3").expect(200)["shortEnergyReportingInterval"],
-        5
-    );
+    let is_now = |answer: Answer, expected: &Value| {
+        let mut shown = answer.expect(200);
+        let heard = shown["comms"].as_object_mut().unwrap();
+        let heard = heard.remove("lastHeardAt").unwrap().as_i64().unwrap();
+        assert!(heard > 1_700_000_000);
+        assert_eq!(shown, *expected);
+    };
+    expected["pending"] = interval;
+    let pump = expected["switches"][1].as_object_mut().unwrap();
+    pump.remove("pending");
+    pump["state"] = json!("closed");
+    is_now(acknowledge("2"), &expected);
+    is_now(world.get(&device(SWITCHED)), &expected);
+    expected.as_object_mut().unwrap().remove("pending");
+    expected["shortEnergyReportingInterval"] = json!(5);
+    is_now(acknowledge("3"), &expected);
     for n in ["2", "0", "x", "99999999999999999999"] {
         let message = format!("command {n} could not be found.");
         assert_fault(&acknowledge(n), 404, "NOT_FOUND", &message);
     }
-    let shown = world.get(&device(SWITCHED)).expect(200);
-    assert_eq!(shown.get("pending"), None);
-    assert_eq!(shown["channels"][0]["pending"], json!({"ctRating": 120}));
+    is_now(world.get(&device(SWITCHED)), &expected);
     assert_eq!(fetch().as_array().unwrap().len(), 1);
 }
 

@@ -270,7 +270,9 @@ fn short_energy_is_of_the_last_hour() {
         .feed(HOUSE, "/short-energy", &Value::Array(records))
         .expect(200);
     let of = |query: &str| stamps(&world.get(&format!("/short-energy/{HOUSE}?{query}")));
-    assert_eq!(of(""), [now - 3000, now - 60]);
+    let whole = world.get(&format!("/short-energy/{HOUSE}")).expect(200);
+    let last_hour = [now - 3000, now - 60].map(|stamp| short_record(stamp, 6));
+    assert_eq!(whole, json!(last_hour));
     assert_eq!(of("foo=1&foo=2&granularity=2h"), [now - 3000, now - 60]);
     let start = now - 7000;
     assert_eq!(of(&format!("fromTs={start}")), [now - 7000, now - 3700]);

@@ -206,14 +206,29 @@ fn the_power_factor_is_added() {
             );
         }
     }
-    let plain = world
-        .get(&format!("/long-energy/{SHED}/latest"))
-        .expect(200);
-    let mut with = world
-        .get(&format!("/long-energy/{SHED}/latest?fields[energy]=+pf"))
-        .expect(200);
-    with.as_object_mut().unwrap().remove("pf");
-    assert_eq!(with, plain);
+    for (path, factors) in [
+        (
+            format!("/long-energy/{SHED}"),
+            json!([0.999_099_187_675_905_6, -1.0, 1.0]),
+        ),
+        (
+            format!("/short-energy/{SHED}"),
+            json!([0.801_836_973_984_367_9, 1.0, 1.0]),
+        ),
+    ] {
+        let mut expected = world.get(&format!("{path}/latest")).expect(200);
+        expected["pf"] = factors;
+        for selection in ["%2Bpf", "+pf"] {
+            let with = |rest: &str| {
+                let answer = world.get(&format!("{path}{rest}fields[energy]={selection}"));
+                answer.expect(200)
+            };
+            assert_eq!(with("/latest?"), expected);
+            let stamp = &expected["timestamp"];
+            let list = with(&format!("?fromTs={stamp}&"));
+            assert_eq!(list, json!([expected]));
+        }
+    }
 }
 
 /// [60]
