@@ -6,7 +6,7 @@ use crate::world::{
 use meterd_control::Meter;
 use meterd_engine::{Cancel, Listing, OnConflict};
 use meterd_model::{MeterId, OrganizationId};
-use meterd_surface_wattwatchers::{Outcome, Serial, Stream, import};
+use meterd_surface_wattwatchers::{Layout, Outcome, Serial, Stream, import};
 use meterd_testkit::system;
 use serde_json::{Value, json};
 use std::future::{Future as _, poll_fn};
@@ -422,6 +422,39 @@ fn what_is_stored_stays_where_that_is_asked_for() {
         400,
         "BAD_REQUEST",
         message,
+    );
+}
+
+/// A fleet export rounds a net and its directions each by itself.
+#[test]
+fn a_rounded_row_of_a_table_is_a_good_record() {
+    let world = World::start();
+    let names = [
+        "device_id",
+        "timestamp",
+        "duration",
+        "C1_ereal_kWh",
+        "C1_erealpositive_kWh",
+        "C1_erealnegative_kWh",
+        "C2_ereal_kWh",
+        "C3_ereal_kWh",
+    ];
+    let layout = Layout::of_header(&names).unwrap();
+    let send = |net: &str| {
+        let cells = [SHED, "1700000100", "300", net, "0.0124", "0.0000", "0", "0"];
+        let record: Value = serde_json::from_str(&layout.row(&cells).unwrap().record).unwrap();
+        let sent = world.feed(SHED, "/long-energy", &json!([record]));
+        sent.expect(200)
+    };
+    assert_eq!(send("0.0123"), counts(1, 0));
+    let shown = world
+        .get(&format!("/long-energy/{SHED}/latest"))
+        .expect(200);
+    assert_eq!(shown["eReal"], json!([44_640, 0, 0]));
+    let message = "eReal[0] must be eRealPositive less eRealNegative.";
+    assert_eq!(
+        send("0.0121"),
+        json!({"accepted": 0, "replaced": 0, "rejected": [{"index": 0, "message": message}]})
     );
 }
 
