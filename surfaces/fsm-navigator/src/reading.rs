@@ -10,7 +10,7 @@ use crate::job::Job;
 use crate::meter::{AssetMeter, MeterView, Metered};
 use crate::record::Look;
 use crate::register::{Current, Entry, JOB_ID, READING_ID, Register, SOURCE};
-use crate::threshold::{Crossing, ThresholdView, settle};
+use crate::threshold::{Crossing, ThresholdView, settle, try_settle};
 use crate::wire::{Moment, NAME_MAX, TEXT_MAX, id, moment, refused, required, rule, text};
 use axum::extract::State;
 use meterd_control::{Author, Document, Store, Stored};
@@ -22,6 +22,7 @@ use meterd_http::{AnyJson, ExactNumber, ExactSum, Failure, LongWork, Reply};
 use meterd_model::{Decimal, DecimalSum, Measurement, MeasurementId, OrganizationId, Timestamp};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -233,7 +234,7 @@ async fn submit(
         .blocking(move |app| {
             let store = app.control.store();
             let meter = store.get::<AssetMeter>(space, meter)?;
-            let meter = settle(store, &app.engine, &author, meter)?;
+            let meter = try_settle(store, &app.engine, &author, meter);
             accept(app, &author, &meter, new)
         })
         .await?;
@@ -252,7 +253,7 @@ async fn submit(
     app.blocking(move |app| {
         let store = app.control.store();
         let meter = store.get::<AssetMeter>(space, meter)?;
-        let meter = settle(store, &app.engine, &author, meter)?;
+        let meter = try_settle(store, &app.engine, &author, meter);
         let (view, effects) = show(store, &meter, taken)?;
         Ok((view, effects, is_new))
     })
@@ -263,7 +264,7 @@ async fn submit(
 fn accept(
     app: &App,
     author: &Author,
-    stored: &Stored<AssetMeter>,
+    stored: &Arc<Stored<AssetMeter>>,
     new: NewReading,
 ) -> Result<(Taken, Option<Measurement>), Fault> {
     let (space, meter) = (stored.organization, &stored.document);
@@ -286,6 +287,10 @@ fn accept(
     }
     let crosses = |threshold: ExactNumber| before < threshold.0 && threshold.0 <= value;
     let crosses = place.later.is_none() && meter.threshold_value.is_some_and(crosses);
+    if crosses {
+        // The note of an earlier one must not be lost.
+        settle(app.control.store(), &app.engine, author, Arc::clone(stored))?;
+    }
     let reading_id = app.control.store().write(author, |writes| {
         let reading_id = writes.next_number(space, READINGS)?;
         if let Some(notes) = new.notes {

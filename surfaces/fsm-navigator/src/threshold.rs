@@ -1,8 +1,8 @@
 //! Thresholds of meters: what happens when a reading reaches one (5.4).
 //!
 //! That a reading will reach it is noted with the meter before the reading is stored, and settled after: so it is acted on
-//! once, also if the server stops in between. What was left then is settled at the next start, or by whoever takes the
-//! meter's next reading.
+//! once, also if the server stops in between. What was left, then or by a fault, is settled at the next start, or by whoever
+//! takes the meter's next reading; the reading itself is stored and answered whatever becomes of it.
 
 use crate::asset::Asset;
 use crate::company::data_sets;
@@ -13,7 +13,7 @@ use crate::register::Register;
 use crate::wire::{Word, words};
 use meterd_control::{Author, Control, Store, Stored, Writes};
 use meterd_engine::Engine;
-use meterd_fault::Fault;
+use meterd_fault::{Fault, Kind};
 use meterd_http::ExactNumber;
 use meterd_model::MeasurementId;
 use serde::{Deserialize, Serialize};
@@ -98,16 +98,49 @@ pub(crate) fn settle(
     };
     let register = Register::new(engine, &stored)?;
     let is_stored = register.find(&crossing.measurement)?.is_some();
-    store.write(author, |writes| {
-        let current = writes.get::<AssetMeter>(stored.organization, stored.id)?;
-        let mut meter = current.document.clone();
-        meter.crossing = if is_stored {
-            Some(act(writes, &current, crossing)?)
-        } else {
-            None
-        };
-        replace_changed(writes, &current, meter)
+    let settle_with = |action| {
+        store.write(author, |writes| {
+            let current = writes.get::<AssetMeter>(stored.organization, stored.id)?;
+            let mut meter = current.document.clone();
+            meter.crossing = if is_stored {
+                Some(act(writes, &current, crossing, action)?)
+            } else {
+                None
+            };
+            replace_changed(writes, &current, meter)
+        })
+    };
+    match settle_with(stored.document.threshold_action) {
+        // An organization that has no room for the job gets the alert all the same.
+        Err(fault) if matches!(*fault.kind, Kind::Invalid { .. }) => {
+            log(&stored, "a job could not be opened", &fault);
+            settle_with(ThresholdAction::Alert)
+        }
+        settled => settled,
+    }
+}
+
+/// [`settle`] where nobody waits for it: what cannot be settled now is left to whoever comes next.
+pub(crate) fn try_settle(
+    store: &Store,
+    engine: &Engine,
+    author: &Author,
+    stored: Arc<Stored<AssetMeter>>,
+) -> Arc<Stored<AssetMeter>> {
+    settle(store, engine, author, Arc::clone(&stored)).unwrap_or_else(|fault| {
+        log(&stored, "a threshold is settled later", &fault);
+        stored
     })
+}
+
+fn log(stored: &Stored<AssetMeter>, what: &str, fault: &Fault) {
+    tracing::warn!(
+        organization = %stored.organization,
+        meter = stored.document.meter_id,
+        "{what}: {}, {}",
+        fault.kind,
+        fault.log_context().unwrap_or("no context")
+    );
 }
 
 /// The alert is an event. A job needs a place to go to, which the asset may not have.
@@ -115,11 +148,12 @@ fn act(
     writes: &mut Writes<'_>,
     stored: &Stored<AssetMeter>,
     crossing: &Crossing,
+    action: ThresholdAction,
 ) -> Result<Crossing, Fault> {
     let (space, meter) = (stored.organization, &stored.document);
     let look = Look::of(writes.store(), space);
     let asset = meter.asset(&look)?;
-    let job = match meter.threshold_action {
+    let job = match action {
         ThresholdAction::Alert => None,
         ThresholdAction::CreateJob => {
             let (title, description) = words_of(&asset.document, meter, crossing);

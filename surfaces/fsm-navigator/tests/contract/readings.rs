@@ -531,6 +531,101 @@ fn what_a_reading_asks_for_is_done_at_the_next_start() {
     }
 }
 
+/// Puts customers into acme until not even one more fits, and then makes room for what a reading writes.
+fn fill(server: &Server) {
+    let padding = "x".repeat(255);
+    let first = json!({"customer_name": "First", "tax_exemption_reason": padding});
+    let first = id(&server.post("/customers", &first));
+    for name in [padding.as_str(), "A"] {
+        let body = json!({"customer_name": name, "tax_exemption_reason": name});
+        while server.ask("POST", "/customers", Some(&body)).status == 201 {}
+    }
+    let path = format!("/customers?id={first}");
+    server.put(&path, &json!({"tax_exemption_reason": "x".repeat(105)}));
+}
+
+/// A company without room for another job gets its readings all the same, and the alert.
+#[test]
+fn a_reading_is_stored_where_its_job_does_not_fit() {
+    let mut options = Options::default();
+    options.general.resource_bytes_max = Some(32 * 1024);
+    let world = World::over(Server::start_with(options));
+    let server = &world.server;
+    let asset = world.asset();
+    let set = |threshold: &str| {
+        world.meter(&asset, |new| {
+            new.threshold_value = Some(amount(threshold));
+            new.threshold_action = Some("create_job".to_owned());
+        })
+    };
+    let meter = set("500");
+    fill(server);
+    let job = json!({"job_title": "Inspect", "customer_location_id": world.location});
+    assert_eq!(
+        server.refused("POST", "/jobs", &job),
+        invalid(
+            "The request body does not fit: an organization's configuration has at most 32768 bytes."
+        )
+    );
+    let crossed = json!({"crossed": true, "action": "create_job", "job_id": null});
+    let first = world.read(1, meter, "500", "2026-01-01").expect(201);
+    assert_eq!(first["threshold"], crossed);
+    assert_eq!(world.current(1), 500);
+    let again = world.read(1, meter, "500", "2026-01-01").expect(200);
+    assert_eq!(again["data"], first["data"]);
+    assert_eq!(again["threshold"], crossed);
+    let next = world.read(1, meter, "510", "2026-01-02").expect(201);
+    assert_eq!(next["threshold"], Value::Null);
+    set("600");
+    let next = world.read(1, meter, "600", "2026-01-03").expect(201);
+    assert_eq!(next["threshold"], crossed);
+    let settled = settle_all(&server.control, &server.engine, &system());
+    assert_eq!(settled.map_err(|fault| fault.kind), Ok(()));
+    assert_eq!(server.get("/jobs")["pagination"]["total"], 0);
+    assert_eq!(alerts(server), 2);
+}
+
+/// A fault that comes after the reading was stored is none of the reading's, nor of later ones.
+#[test]
+fn what_a_reading_asks_for_may_fail_for_a_while() {
+    let world = World::start();
+    let server = &world.server;
+    let meter = world.meter(&world.asset(), |new| {
+        new.threshold_value = Some(amount("10"));
+        new.threshold_action = Some("create_job".to_owned());
+    });
+    let database = rusqlite::Connection::open(server.control.path()).unwrap();
+    database
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE INSERT ON resources WHEN NEW.kind = 'fsm-navigator/job' \
+             BEGIN SELECT RAISE(ABORT, 'no jobs'); END",
+        )
+        .unwrap();
+    let mut crossed = json!({"crossed": true, "action": "create_job", "job_id": null});
+    let first = world.read(1, meter, "11", "2026-01-01").expect(201);
+    assert_eq!(first["threshold"], crossed);
+    let next = world.read(1, meter, "12", "2026-01-02").expect(201);
+    assert_eq!(next["threshold"], Value::Null);
+    assert_eq!(alerts(server), 0);
+    // One that reaches the threshold anew would take the place of the first.
+    let reset_at = "2026-01-03T00:00:00Z";
+    assert_eq!(reset(&world, reset_at, "0"), Ok(Applied::Created));
+    let message = "An internal error occurred.";
+    assert_eq!(
+        refused(&world.read(1, meter, "10", "2026-01-04")),
+        refusal(500, "server_error", message)
+    );
+    assert_eq!(world.current(1), 0);
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    let again = world.read(1, meter, "11", "2026-01-01").expect(200);
+    crossed["job_id"] = json!(1);
+    assert_eq!(again["threshold"], crossed);
+    let jobs = server.get("/jobs")["pagination"]["total"].clone();
+    assert_eq!((jobs, alerts(server)), (json!(1), 1));
+    let anew = world.read(1, meter, "10", "2026-01-04").expect(201);
+    assert_eq!(anew["threshold"]["job_id"], 2);
+}
+
 /// What a reading of an asset is in the engine, without its attributes.
 fn store_by_hand(server: &Server, subject: &str, meter: u64, value: &str, at: &str) {
     let at = Timestamp::parse(at).unwrap();
