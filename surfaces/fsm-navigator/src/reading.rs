@@ -229,7 +229,6 @@ async fn submit(
     meter: Uuid,
     new: NewReading,
 ) -> Result<(ReadingView, Effects, bool), Fault> {
-    let held = app.hold_meters(space).await;
     let (taken, measurement) = app
         .blocking(move |app| {
             let store = app.control.store();
@@ -249,7 +248,6 @@ async fn submit(
         };
         app.submit(batch, false).await?;
     }
-    drop(held);
     app.blocking(move |app| {
         let store = app.control.store();
         let meter = store.get::<AssetMeter>(space, meter)?;
