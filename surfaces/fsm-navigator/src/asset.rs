@@ -13,6 +13,7 @@ use crate::technician::Technician;
 use crate::wire::{Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, rule, text};
 use axum::extract::State;
 use meterd_control::{Admission, Document, Reference, Resource, Stored, Writes};
+use meterd_engine::Cancel;
 use meterd_fault::{Fault, Problem};
 use meterd_http::fields::Fields;
 use meterd_http::{Failure, Reply};
@@ -49,7 +50,7 @@ pub(crate) struct Joined {
     location_name: Option<String>,
     /// The location's.
     customer_id: Option<u64>,
-    /// Only where one asset is asked for.
+    /// Only where one asset is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     meters: Option<Vec<MeterView>>,
 }
@@ -154,6 +155,11 @@ impl Shown for Asset {
     fn view(stored: &Stored<Self>, look: &Look<'_>) -> Result<Self::View, Fault> {
         let joined = Joined::of(&stored.document, look)?;
         Ok(View::of(stored, stored.document.clone(), joined))
+    }
+
+    /// Takes no place: what was changed already is not told to come again.
+    fn view_alone(stored: &Stored<Self>, app: &App) -> Result<Self::View, Fault> {
+        Self::view_with_meters(stored, app, &Cancel::new())
     }
 }
 
@@ -269,6 +275,16 @@ impl Editable for Asset {
 }
 
 impl Asset {
+    fn view_with_meters(
+        stored: &Stored<Self>,
+        app: &App,
+        cancel: &Cancel,
+    ) -> Result<<Self as Shown>::View, Fault> {
+        let mut joined = Joined::of(&stored.document, &app.look(stored.organization))?;
+        joined.meters = Some(meters_of(app, stored, cancel)?);
+        Ok(View::of(stored, stored.document.clone(), joined))
+    }
+
     /// A new asset is there or to be installed; another one changes as its status allows.
     fn read_status(&mut self, fields: &mut Fields<'_>, at: &At<'_, Self>) {
         let Some(status) = read_status::<Self>(fields) else {
@@ -315,9 +331,11 @@ pub(crate) async fn retrieve_asset(
     access: Access<AssetsRead>,
     Found(found): Found<Asset>,
 ) -> Result<Reply<One<<Asset as Shown>::View>>, Failure> {
-    let mut joined = Joined::of(&found.document, &app.look(access.space))?;
-    joined.meters = Some(meters_of(&app, &access, found.document.asset_id).await?);
-    let view = View::of(&found, found.document.clone(), joined);
+    let view = access
+        .query(&app, move |app, cancel| {
+            Asset::view_with_meters(&found, app, cancel)
+        })
+        .await?;
     Ok(Reply::ok(One::of(&access.context, Asset::ONE, view)))
 }
 

@@ -1,15 +1,16 @@
 //! Meters of assets. They are set up outside the API, which shows them with their asset (1.1, 5.3).
 
-use crate::access::{Access, space};
+use crate::access::space;
 use crate::app::App;
 use crate::asset::Asset;
 use crate::record::{Found, Look, Record, names};
-use crate::register::{Current, Entry, Register};
+use crate::register::{Current, Register};
 use crate::threshold::{Crossing, ThresholdAction, UNSETTLED};
 use crate::wire::{Moment, Word};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use meterd_control::{Document, Reference, Resource, Stored};
+use meterd_engine::Cancel;
 use meterd_fault::{Fault, Kind};
 use meterd_http::{Context, ExactNumber, Failure};
 use serde::{Deserialize, Serialize};
@@ -116,25 +117,18 @@ pub(crate) fn meter_key(asset: u64, name: &str) -> String {
 }
 
 /// The meters of an asset, with what was read last.
-pub(crate) async fn meters_of<S>(
+pub(crate) fn meters_of(
     app: &App,
-    access: &Access<S>,
-    asset: u64,
+    asset: &Stored<Asset>,
+    cancel: &Cancel,
 ) -> Result<Vec<MeterView>, Fault> {
-    let meters = every_meter(&app.look(access.space), asset)?;
-    if meters.is_empty() {
-        return Ok(Vec::new());
-    }
-    access
-        .query(app, move |app, _| {
-            let views = meters.iter().map(|meter| {
-                let last = Register::new(&app.engine, meter)?.last()?;
-                let current = last.as_ref().map(Entry::current);
-                Ok(MeterView::of(&meter.document, current))
-            });
-            views.collect()
-        })
-        .await
+    let meters = every_meter(&app.look(asset.organization), asset.document.asset_id)?;
+    let views = meters.iter().map(|meter| {
+        let register = Register::new(&app.engine, meter)?.until(cancel);
+        let current = register.last()?.map(|last| last.current());
+        Ok(MeterView::of(&meter.document, current))
+    });
+    views.collect()
 }
 
 fn every_meter(look: &Look<'_>, asset: u64) -> Result<Vec<Arc<Stored<AssetMeter>>>, Fault> {

@@ -71,8 +71,8 @@ pub(crate) trait Shown: Record {
     fn view(stored: &Stored<Self>, look: &Look<'_>) -> Result<Self::View, Fault>;
 
     /// As it is shown alone.
-    fn view_alone(stored: &Stored<Self>, look: &Look<'_>) -> Result<Self::View, Fault> {
-        Self::view(stored, look)
+    fn view_alone(stored: &Stored<Self>, app: &App) -> Result<Self::View, Fault> {
+        Self::view(stored, &app.look(stored.organization))
     }
 }
 
@@ -259,7 +259,7 @@ pub(crate) async fn retrieve<R: Shown>(
     access: Access<R::Read>,
     Found(found): Found<R>,
 ) -> Result<Reply<One<R::View>>, Failure> {
-    let view = R::view_alone(&found, &app.look(access.space))?;
+    let view = R::view_alone(&found, &app)?;
     Ok(Reply::ok(One::of(&access.context, R::ONE, view)))
 }
 
@@ -333,7 +333,7 @@ async fn create_one<R: Editable>(
                 let document = read_complete(body, &at)?;
                 create_numbered(writes, space, document)
             })?;
-            R::view_alone(&stored, &app.look(space))
+            R::view_alone(&stored, app)
         })
         .await?;
     Ok(Reply::created(One::of(&access.context, R::ONE, view), None))
@@ -409,7 +409,7 @@ async fn change_one<R: Editable>(
                 })?;
                 replace_changed(writes, &current, document)
             })?;
-            R::view_alone(&stored, &app.look(space))
+            R::view_alone(&stored, app)
         })
         .await?;
     Ok(Reply::ok(One::of(&access.context, R::ONE, view)))

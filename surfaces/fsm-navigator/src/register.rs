@@ -36,6 +36,7 @@ pub(crate) struct Register<'a> {
     space: OrganizationId,
     meter: MeterId,
     subject: Subject,
+    cancel: Cancel,
 }
 
 /// A reading, a reset, or what somebody stored through another surface.
@@ -104,7 +105,14 @@ impl<'a> Register<'a> {
             space: meter.organization,
             meter: MeterId(meter.document.engine_meter),
             subject: Subject::new(subject).map_err(Fault::internal)?,
+            cancel: Cancel::new(),
         })
+    }
+
+    /// The same, asked for somebody who may go away.
+    pub(crate) fn until(self, cancel: &Cancel) -> Self {
+        let cancel = cancel.clone();
+        Self { cancel, ..self }
     }
 
     /// A measurement of the meter, with those of these attributes that have a text.
@@ -135,7 +143,7 @@ impl<'a> Register<'a> {
     /// What is stored under an id and counts. `ResourceExists` if somebody stored something else under it.
     pub(crate) fn find(&self, id: &MeasurementId) -> Result<Option<Entry>, Fault> {
         let trace = (self.engine)
-            .trace(self.space, id, 1, &Cancel::new())
+            .trace(self.space, id, 1, &self.cancel)
             .map_err(query_fault)?;
         let newest = trace.and_then(|mut trace| trace.versions.pop());
         let found = newest.and_then(|version| {
@@ -222,7 +230,7 @@ impl<'a> Register<'a> {
     fn first_of(&self, mut listing: Listing) -> Result<Option<Entry>, Fault> {
         loop {
             let page = (self.engine)
-                .list(self.space, &listing, &Cancel::new())
+                .list(self.space, &listing, &self.cancel)
                 .map_err(query_fault)?;
             let found = page.measurements.into_iter().find_map(Entry::of);
             if found.is_some() || page.next.is_none() {

@@ -117,7 +117,7 @@ pub(crate) async fn change_status<R: Stateful>(
                 }
                 Ok(stored)
             })?;
-            R::view_alone(&stored, &app.look(space))
+            R::view_alone(&stored, app)
         })
         .await?;
     Ok(Reply::ok(One::of(&access.context, R::ONE, view)))

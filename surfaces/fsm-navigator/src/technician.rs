@@ -1,6 +1,7 @@
 //! Technicians: who does the work. The API only shows them (4.5).
 
 use crate::access::TechniciansRead;
+use crate::app::App;
 use crate::page::Filters;
 use crate::record::{Listed, Look, Record, Shown, View};
 use crate::wire::{Word, words};
@@ -105,7 +106,7 @@ impl Shown for Technician {
         Ok(View::of(stored, shown, Abilities::default()))
     }
 
-    fn view_alone(stored: &Stored<Self>, _: &Look<'_>) -> Result<Self::View, Fault> {
+    fn view_alone(stored: &Stored<Self>, _: &App) -> Result<Self::View, Fault> {
         let abilities = Abilities {
             skills: Some([]),
             availability: Some([]),

@@ -48,13 +48,14 @@ fn an_asset_needs_a_name() {
         "customer_id": world.customer,
         "created_at": times.0,
         "updated_at": times.1,
+        "meters": [],
     });
     assert_eq!(asset, expected);
-    assert_eq!(server.get("/assets")["data"], json!([asset]));
-    // One alone has its meters.
-    asset["meters"] = json!([]);
     assert_eq!(server.get("/assets?id=1")["data"], asset);
     assert_eq!(server.get("/assets/1/")["asset"], asset);
+    // Those of a list come without their meters.
+    asset.as_object_mut().unwrap().remove("meters");
+    assert_eq!(server.get("/assets")["data"], json!([asset]));
 }
 
 #[test]
@@ -102,6 +103,20 @@ fn assets_are_checked_member_by_member() {
         invalid("Invalid value for asset_tag: another asset has T-1 already.")
     );
     assert_eq!(server.get("/assets")["pagination"]["total"], 1);
+}
+
+#[test]
+fn an_asset_that_changes_is_shown_with_its_meters() {
+    let world = World::start();
+    let server = &world.server;
+    let meter = world.meter(&world.asset(), |_| {});
+    world.read(1, meter, "5", "2026-01-01").expect(201);
+    let put = server.put("/assets?id=1", &json!({"notes": "loud"}));
+    assert_eq!(put["meters"][0]["current_reading"], 5);
+    assert_eq!(put, server.get("/assets?id=1")["data"]);
+    let patched = server.patch("/assets?id=1", &json!({"status": "Idle"}));
+    assert_eq!(patched["meters"], put["meters"]);
+    assert_eq!(patched, server.get("/assets?id=1")["data"]);
 }
 
 /// A tag of the usual form that somebody gave to another asset does not stand in the way of new ones.
