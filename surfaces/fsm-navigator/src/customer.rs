@@ -6,7 +6,7 @@ use crate::envelope::One;
 use crate::location::Location;
 use crate::page::{Filters, QUERY, Search};
 use crate::record::{At, Editable, Found, Listed, Look, Record, SHOWN_WITH_MAX, Shown, View};
-use crate::wire::{NAME_MAX, boolean, optional, required, rule, text};
+use crate::wire::{NAME_MAX, boolean, kept, optional, required, rule, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored};
@@ -141,7 +141,7 @@ impl Editable for Customer {
             before.and_then(|b| b.default_sla_hours),
             |fields, name| fields.integer(name, 1, SLA_HOURS_MAX),
         );
-        let tax_exempt = optional(fields, "tax_exempt", before.map(|b| b.tax_exempt), boolean);
+        let tax_exempt = kept(fields, "tax_exempt", before.map(|b| b.tax_exempt), boolean);
         let tax_exemption_reason = optional(
             fields,
             "tax_exemption_reason",

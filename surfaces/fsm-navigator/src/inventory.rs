@@ -7,7 +7,7 @@ use crate::page::{Filters, Search};
 use crate::record::{
     At, Editable, Listed, Look, Nothing, Record, Replaceable, Shown, View, list_with,
 };
-use crate::wire::{NAME_MAX, TEXT_MAX, amount, boolean, id, optional, required, text};
+use crate::wire::{NAME_MAX, TEXT_MAX, amount, boolean, id, kept, optional, required, text};
 use axum::extract::State;
 use axum::http::Uri;
 use meterd_control::{Document, Resource, Stored};
@@ -173,7 +173,7 @@ impl Editable for Item {
             before.and_then(|b| b.min_stock_level),
             |fields, name| fields.integer(name, 0, QUANTITY_MAX),
         );
-        let is_active = optional(fields, "is_active", before.map(|b| b.is_active), boolean);
+        let is_active = kept(fields, "is_active", before.map(|b| b.is_active), boolean);
         Some(Self {
             number: before.map_or(0, |b| b.number),
             part_number: part_number?,

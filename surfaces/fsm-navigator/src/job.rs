@@ -10,7 +10,8 @@ use crate::service::record_completion;
 use crate::status::{Stateful, admit_status, read_status, statuses};
 use crate::technician::Technician;
 use crate::wire::{
-    Moment, NAME_MAX, TEXT_MAX, Word, id, moment, optional, required, rule, text, words,
+    Moment, NAME_MAX, TEXT_MAX, Word, id, kept, moment, optional, required, rule, text, time_bound,
+    words,
 };
 use meterd_control::{Admission, Document, Reference, Resource, Stored, Writes};
 use meterd_fault::Fault;
@@ -237,12 +238,12 @@ impl Listed for Job {
             let job: &Self = &stored.document;
             search.is_in(&job.job_title) || search.is_in(&job.job_description)
         });
-        let after = moment(fields, "scheduled_after");
+        let after = time_bound(fields, "scheduled_after");
         filters.when(after, |after, stored| {
             let start = stored.document.scheduled_start;
             start.is_some_and(|start| start > *after)
         });
-        let before = moment(fields, "scheduled_before");
+        let before = time_bound(fields, "scheduled_before");
         filters.when(before, |before, stored| {
             let start = stored.document.scheduled_start;
             start.is_some_and(|start| start < *before)
@@ -274,7 +275,7 @@ impl Editable for Job {
             before.map(|b| b.job_description.clone()),
             text(TEXT_MAX),
         );
-        let job_priority = optional(
+        let job_priority = kept(
             fields,
             "job_priority",
             before.map(|b| b.job_priority),
@@ -296,7 +297,7 @@ impl Editable for Job {
             let rule = rule("order", "must not be before scheduled_start");
             fields.refuse("scheduled_end", rule);
         }
-        let asset_ids = optional(
+        let asset_ids = kept(
             fields,
             "asset_ids",
             before.map(|b| b.asset_ids.clone()),

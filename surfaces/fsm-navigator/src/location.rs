@@ -117,6 +117,20 @@ impl Editable for Location {
             notes,
         })
     }
+
+    /// The customer's address, sent back as it was shown, does not become the location's own.
+    fn complete(&mut self, at: &At<'_, Self>) -> Result<(), Fault> {
+        if at
+            .before
+            .is_some_and(|before| before.contact_email.is_none())
+        {
+            let customer = at.look.find::<Customer>(self.customer_id)?;
+            let shown = customer.and_then(|customer| customer.document.customer_email.clone());
+            self.contact_email
+                .take_if(|sent| Some(&*sent) == shown.as_ref());
+        }
+        Ok(())
+    }
 }
 
 /// `GET /customers?id=&locations=1`

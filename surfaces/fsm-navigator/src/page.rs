@@ -1,10 +1,11 @@
 //! Pages by number, and what lists are narrowed by (3.4, 3.5).
 
 use crate::record::{Look, Record};
-use crate::wire::{Moment, moment};
+use crate::wire::{Moment, time_bound};
 use meterd_control::{Document, List, Stored};
-use meterd_fault::Fault;
+use meterd_fault::{Fault, JsonType, Rule};
 use meterd_http::fields::{Fields, Form};
+use meterd_http::json::Json;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -36,8 +37,8 @@ pub(crate) struct Pagination {
 
 impl PageAsked {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
-        let page = fields.integer("page", 1, i64::MAX).unwrap_or(1);
-        let per_page = fields.integer("per_page", 1, i64::MAX);
+        let page = counting(fields, "page").unwrap_or(1);
+        let per_page = counting(fields, "per_page");
         let per_page = per_page.unwrap_or(PER_PAGE_DEFAULT).min(PER_PAGE_MAX);
         Self {
             page: usize::try_from(page).unwrap_or(1),
@@ -64,6 +65,18 @@ impl PageAsked {
     }
 }
 
+/// A number from 1 on, in digits: neither `1.0` nor `1e1` is one here.
+fn counting(fields: &mut Fields<'_>, name: &'static str) -> Option<i64> {
+    if let Some(Json::String(text)) = fields.peek(name)
+        && text.contains(['.', 'e', 'E'])
+    {
+        let expected = JsonType::Integer;
+        fields.refuse(name, Rule::Type { expected });
+        return None;
+    }
+    fields.integer(name, 1, i64::MAX)
+}
+
 /// Records of a page, and how many there are on all.
 type Found<D> = (Vec<Arc<Stored<D>>>, usize);
 
@@ -79,8 +92,8 @@ pub(crate) struct Filters<D> {
 impl<D: Document> Filters<D> {
     /// What every list can be narrowed by.
     pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
-        let after = moment(fields, "created_after");
-        let before = moment(fields, "created_before");
+        let after = time_bound(fields, "created_after");
+        let before = time_bound(fields, "created_before");
         let created = |stored: &Stored<D>| Moment::of(stored.created_at);
         let mut filters = Self::none();
         filters.when(after, move |after, stored| created(stored) > *after);

@@ -75,7 +75,10 @@ fn customers(table: RouteTable<App>) -> RouteTable<App> {
         )
         .route(
             "/api/v1/customers/{id}/locations/{location_id}",
-            [put(change::<Location>)],
+            [
+                get(retrieve::<Location>).class(READ),
+                put(change::<Location>),
+            ],
         )
 }
 

@@ -2,7 +2,7 @@
 
 use meterd_fault::{Fault, Problem, Rule};
 use meterd_http::ExactNumber;
-use meterd_http::fields::{DecimalRange, Fields};
+use meterd_http::fields::{DecimalRange, Fields, time_rule};
 use meterd_model::{Decimal, TimeError, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -139,6 +139,20 @@ pub(crate) fn optional<T>(
     }
 }
 
+/// A member that always has a value: what the body leaves out, or says `null` of, stays as it was.
+pub(crate) fn kept<T>(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    before: Option<T>,
+    read: impl FnOnce(&mut Fields<'_>, &'static str) -> Option<T>,
+) -> Option<T> {
+    if fields.peek(name).is_some() {
+        read(fields, name)
+    } else {
+        before
+    }
+}
+
 /// Trimmed text; blank is none.
 pub(crate) fn text(max_chars: usize) -> impl Fn(&mut Fields<'_>, &'static str) -> Option<String> {
     move |fields, name| {
@@ -157,8 +171,42 @@ pub(crate) fn boolean(fields: &mut Fields<'_>, name: &'static str) -> Option<boo
     fields.boolean(name)
 }
 
+/// A time, or a date for its midnight.
 pub(crate) fn moment(fields: &mut Fields<'_>, name: &'static str) -> Option<Moment> {
-    fields.iso_time(name).map(Moment::of)
+    let text = fields.string(name)?;
+    match Timestamp::parse_iso(&text) {
+        Ok(time) => Some(Moment::of(time)),
+        Err(error) => refuse_time(fields, name, error),
+    }
+}
+
+/// What a list compares times with: out of range it stands for the nearest time there is. A plus that was not encoded
+/// arrives as a blank.
+pub(crate) fn time_bound(fields: &mut Fields<'_>, name: &'static str) -> Option<Moment> {
+    let mut text = fields.string(name)?;
+    if let Some((time, offset)) = text.rsplit_once(' ')
+        && time.contains(':')
+    {
+        text = format!("{time}+{offset}");
+    }
+    match Timestamp::parse_iso(&text) {
+        Ok(time) => Some(Moment::of(time)),
+        Err(TimeError::Range) if text.starts_with("9999") => Some(Moment::of(Timestamp::MAX)),
+        Err(TimeError::Range) => Some(Moment::of(Timestamp::MIN)),
+        Err(error) => refuse_time(fields, name, error),
+    }
+}
+
+fn refuse_time<T>(fields: &mut Fields<'_>, name: &str, error: TimeError) -> Option<T> {
+    let text = "must be an ISO 8601 date or time, such as 2026-01-15T00:00:00Z";
+    fields.refuse(
+        name,
+        match error {
+            TimeError::Syntax => rule("time", text),
+            TimeError::Range => time_rule(error),
+        },
+    );
+    None
 }
 
 /// The id of something.

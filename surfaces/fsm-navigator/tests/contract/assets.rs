@@ -73,7 +73,7 @@ fn assets_are_checked_member_by_member() {
     );
     let status = "must be one of Active, Idle, In Maintenance, Pending Install, In Transit, Lost, Non-Compliant, \
                   Decommissioned, Retired";
-    let time = "must be an RFC 3339 time with offset, such as 2026-11-01T00:00:00Z";
+    let time = "must be an ISO 8601 date or time, such as 2026-01-15T00:00:00Z";
     for (member, value, rule) in [
         ("asset_name", json!(5), "must be a string"),
         ("status", json!("Broken"), status),

@@ -161,6 +161,7 @@ fn a_change_keeps_what_it_does_not_name() {
         (&after["default_sla_hours"], &after["tax_exempt"]),
         (&json!(8), &json!(true))
     );
+    assert_eq!(server.put(&path, &json!({"tax_exempt": null})), after);
     let after = server.put(
         &path,
         &json!({"default_sla_hours": null, "customer_email": null}),
@@ -257,15 +258,27 @@ fn locations_change_below_their_own_customer() {
     assert_eq!(changed["zip"], "62701-1234");
     assert_eq!(changed["contact_email"], "site@acme.example");
     assert_eq!(changed["city"], "Springfield");
+    assert_eq!(server.get(&path)["location"], changed);
     let path = format!("/customers/{customer}/locations/{location}");
     let changed = server.put(&path, &json!({"contact_email": null}));
     assert_eq!(changed["contact_email"], "office@acme.example");
+    // Sent back as it was shown it is not the location's own.
+    assert_eq!(server.put(&path, &changed), changed);
+    let moved = json!({"customer_email": "new@acme.example"});
+    server.put(&format!("/customers?id={customer}"), &moved);
+    let shown = server.get(&path)["data"].take();
+    assert_eq!(shown["contact_email"], "new@acme.example");
+    let old = json!({"contact_email": "office@acme.example"});
+    let own = server.put(&path, &old);
+    assert_eq!(own["contact_email"], "office@acme.example");
     let other = id(&server.post("/customers", &json!({"customer_name": "B"})));
     let path = format!("/customers/{other}/locations/{location}");
-    assert_eq!(
-        server.refused("PUT", &path, &json!({})),
-        refusal(404, "not_found", "Location not found.")
-    );
+    for method in ["GET", "PUT"] {
+        assert_eq!(
+            server.refused(method, &path, &json!({})),
+            refusal(404, "not_found", "Location not found.")
+        );
+    }
     assert_eq!(
         server.refused("PUT", "/customers/1/locations", &json!({})),
         missing("Missing required field: location_id.")
@@ -385,7 +398,15 @@ fn pages_hold_every_row_once() {
     }
     assert_eq!(seen.len(), 103);
     assert_eq!(requests.len(), 16);
-    for query in ["page=0", "page=x", "per_page=0", "per_page=1.5", "page=-1"] {
+    for query in [
+        "page=0",
+        "page=x",
+        "per_page=0",
+        "per_page=1.5",
+        "per_page=1.0",
+        "page=1e1",
+        "page=-1",
+    ] {
         let (status, code, message) =
             server.refused("GET", &format!("/customers?{query}"), &Value::Null);
         assert_eq!((status, code.as_str()), (400, "validation_failed"));

@@ -79,6 +79,7 @@ fn one_method_replaces_and_the_other_changes() {
     let path = format!("/inventory?id={}", item(&server, "F-1"));
     adjust(&server, 1, 1, 5);
     let changed = server.patch(&path, &json!({"category": "Air", "is_active": false}));
+    assert_eq!(server.patch(&path, &json!({"is_active": null})), changed);
     assert_eq!(
         (&changed["name"], &changed["category"]),
         (&json!("Filter"), &json!("Air"))

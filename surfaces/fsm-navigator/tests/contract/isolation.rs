@@ -91,7 +91,7 @@ fn an_id_of_another_company_is_not_found() {
         let nowhere = crate::scopes::path(template, "999999999", "999999999");
         assert_eq!(ask(&path), ask(&nowhere), "{method} {path}");
     }
-    assert_eq!(probed, 24 * 4);
+    assert_eq!(probed, 25 * 4);
     assert_eq!(state(server), before);
 }
 

@@ -98,7 +98,7 @@ fn jobs_are_checked_member_by_member() {
         (
             "scheduled_start",
             json!("soon"),
-            "Invalid value for scheduled_start: must be an RFC 3339 time with offset, such as 2026-11-01T00:00:00Z.",
+            "Invalid value for scheduled_start: must be an ISO 8601 date or time, such as 2026-01-15T00:00:00Z.",
         ),
         (
             "job_status",
@@ -147,8 +147,10 @@ fn a_change_reassigns_and_reschedules() {
             "scheduled_end": "2026-01-15T09:30:00",
             "job_priority": "urgent",
             "sla_due_date": "2026-01-16",
+            "asset_ids": [id(&world.asset())],
         }),
     );
+    assert_eq!(changed["assets"][0]["asset_name"], "Generator");
     assert_eq!(changed["assigned_technician_name"], "Ada Lovelace");
     assert_eq!(changed["scheduled_start"], "2026-01-15T08:00:00Z");
     assert_eq!(changed["scheduled_end"], "2026-01-15T09:30:00Z");
@@ -161,6 +163,9 @@ fn a_change_reassigns_and_reschedules() {
         server.refused("PUT", &path, &json!({"scheduled_end": "2026-01-15"})),
         invalid("Invalid value for scheduled_end: must not be before scheduled_start.")
     );
+    // What is never null stays as it was.
+    let kept = server.put(&path, &json!({"job_priority": null, "asset_ids": null}));
+    assert_eq!(kept, changed);
     let cleared = server.put(
         &path,
         &json!({"assigned_technician_id": null, "scheduled_end": null}),
@@ -300,6 +305,28 @@ fn jobs_are_found_by_what_they_say() {
         told("priority=Critical"),
         invalid("Invalid value for priority: must be one of Low, Medium, High, Urgent.")
     );
+    // A plus that was not encoded is one all the same, and what is out of range stands for the nearest time.
+    for (query, expected) in [
+        ("scheduled_after=2026-05-01T09:59:59+02:00", vec![taken]),
+        ("scheduled_after=2026-05-01T10:00:00+02:00", vec![]),
+        ("scheduled_after=2026-05-01T10:00:00%2B02:00", vec![]),
+        ("scheduled_after=2026-05-01T10:00:00+0200", vec![]),
+        ("scheduled_after=2026-05-01+07:59:59", vec![taken]),
+        ("scheduled_after=0001-01-01T00:00:00Z", vec![taken]),
+        ("scheduled_after=1969-12-31", vec![taken]),
+        ("scheduled_before=1900-01-01", vec![]),
+        ("scheduled_before=9999-12-31T23:59:59Z", vec![taken]),
+        ("scheduled_after=9999-12-31", vec![]),
+    ] {
+        assert_eq!(found(query), expected, "{query}");
+    }
+    let created = "created_after=0001-01-01&created_before=9999-12-31";
+    assert_eq!(found(created), found(""));
+    for wrong in ["2026-13-01", "10000-01-01", "2026-05-01T10:00:00+x"] {
+        let time = "must be an ISO 8601 date or time, such as 2026-01-15T00:00:00Z";
+        let message = format!("Invalid value for scheduled_after: {time}.");
+        assert_eq!(told(&format!("scheduled_after={wrong}")), invalid(&message));
+    }
     for query in [
         "status=x",
         "customer_id=x",

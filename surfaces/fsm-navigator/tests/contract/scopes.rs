@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Method, path as routes have it, and the scope that the operation needs.
-pub(crate) const OPERATIONS: [(&str, &str, &str); 43] = [
+pub(crate) const OPERATIONS: [(&str, &str, &str); 44] = [
     ("GET", "/jobs", "jobs:read"),
     ("POST", "/jobs", "jobs:write"),
     ("PUT", "/jobs", "jobs:write"),
@@ -22,6 +22,11 @@ pub(crate) const OPERATIONS: [(&str, &str, &str); 43] = [
     ("GET", "/customers/{id}/locations", "customers:read"),
     ("POST", "/customers/{id}/locations", "customers:write"),
     ("PUT", "/customers/{id}/locations", "customers:write"),
+    (
+        "GET",
+        "/customers/{id}/locations/{location_id}",
+        "customers:read",
+    ),
     (
         "PUT",
         "/customers/{id}/locations/{location_id}",
