@@ -1,6 +1,6 @@
 //! The FSM Navigator surface over HTTP: the real pipeline, control plane and engine in process, and a client on a socket.
 //!
-//! `access`, `scopes`, `isolation`, `limits` and `statuses` are about what many operations have in common; `checklist`
+//! `access`, `faults`, `scopes`, `isolation`, `limits` and `statuses` are about what many operations have in common; `checklist`
 //! has the rows of the reference's black-box checklist; the others are about one resource each.
 #![expect(
     clippy::unwrap_used,
@@ -13,6 +13,7 @@ mod assets;
 mod checklist;
 mod checklist_assets;
 mod customers;
+mod faults;
 mod inventory;
 mod isolation;
 mod jobs;
