@@ -120,14 +120,12 @@ impl Editable for Location {
 
     /// The customer's address, sent back as it was shown, does not become the location's own.
     fn complete(&mut self, at: &At<'_, Self>) -> Result<(), Fault> {
-        if at
-            .before
-            .is_some_and(|before| before.contact_email.is_none())
-        {
+        let had_none = |before: &Self| before.contact_email.is_none();
+        if at.before.is_some_and(had_none) {
             let customer = at.look.find::<Customer>(self.customer_id)?;
             let shown = customer.and_then(|customer| customer.document.customer_email.clone());
-            self.contact_email
-                .take_if(|sent| Some(&*sent) == shown.as_ref());
+            let email = &mut self.contact_email;
+            email.take_if(|sent| Some(&*sent) == shown.as_ref());
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::server::{Options, Server, invalid, missing, refusal, refused};
 use crate::world::{World, id, ids, location};
+use meterd_control::EventFilter;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -245,6 +246,38 @@ fn locations_that_are_not_shown_are_counted() {
     assert_eq!(with["customer"]["locations_total"], 1_001);
     let last = world.server.get(&format!("{path}?per_page=1"));
     assert_eq!(ids(&last), [1_001]);
+}
+
+/// Whoever sends back what was shown changes nothing.
+#[test]
+fn what_was_shown_can_be_sent_back() {
+    let world = World::start();
+    let server = &world.server;
+    world.meter(&world.asset(), |_| {});
+    world.job();
+    server.post(
+        "/inventory",
+        &json!({"part_number": "F-1", "name": "Filter", "unit_cost": 12.10}),
+    );
+    let events = || {
+        let all = EventFilter::default();
+        let newest = server.control.events().newest(server.acme, &all, None, 100);
+        newest.unwrap().0.len()
+    };
+    let before = events();
+    for (method, path) in [
+        ("PUT", "/customers?id=1"),
+        ("PUT", "/customers?id=1&locations=1&location_id=1"),
+        ("PUT", "/assets?id=1"),
+        ("PUT", "/jobs?id=1"),
+        ("PUT", "/inventory?id=1"),
+        ("PATCH", "/inventory?id=1"),
+    ] {
+        let shown = server.get(path)["data"].take();
+        let answer = server.ask(method, path, Some(&shown)).expect(200);
+        assert_eq!(answer["data"], shown, "{method} {path}");
+        assert_eq!(events(), before, "{method} {path}");
+    }
 }
 
 #[test]
