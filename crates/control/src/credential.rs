@@ -724,10 +724,10 @@ impl Credentials {
         if let Some(hash) = added {
             self.check_unused(&hash)?;
         }
-        let stored = self
-            .inner
-            .store
-            .replace(home, id, expected, document, author)?;
+        // A key that does harm must be ended at once, whatever its holder has filled the organization with.
+        let stored = self.inner.store.write(author, |writes| {
+            writes.update_though_full(home, id, expected, |_| Ok(document))
+        })?;
         self.inner.table.write().put(&stored);
         Ok(Arc::new(view(&stored)))
     }

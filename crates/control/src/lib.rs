@@ -59,7 +59,7 @@ pub use secret::{IMPORTED_SECRET_CHARS_MIN, SECRET_BYTES_MAX, Secret, SecretAlph
 pub use signature::Signer;
 pub use store::{
     CHANGES_MAX, DOCUMENT_BYTES_MAX, KEYS_MAX as DOCUMENT_KEYS_MAX, List, Order, PAGE_MAX, Page,
-    SERVER, Store, Writes,
+    SERVER, Store, Writes, is_full,
 };
 pub use token::{IssuedToken, TOKEN_BYTES_MAX, Tokens};
 

@@ -35,6 +35,8 @@ pub const KEYS_MAX: usize = 256;
 pub const CHANGES_MAX: usize = 10_000;
 /// Longest that a write can have waited for those before it. A clock that is farther behind was set back.
 const WAIT_MAX: Duration = Duration::from_mins(5);
+/// The code of what does not fit an organization any more.
+const FULL: &str = "organization_full";
 
 /// The organization of what belongs to the server itself: organizations and server administrators.
 pub const SERVER: OrganizationId = OrganizationId(Uuid::nil());
@@ -512,7 +514,7 @@ impl Writes<'_> {
             .into());
         }
         let json = to_json(&stored.document)?;
-        self.add(organization, 1, signed(json.len()))?;
+        self.add(organization, 1, signed(json.len()), false)?;
         self.sql
             .prepare_cached(
                 "INSERT INTO resources (id, organization, kind, version, schema, created_at, created_by, \
@@ -543,6 +545,29 @@ impl Writes<'_> {
         expected: Option<u64>,
         change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
     ) -> Result<Arc<Stored<D>>, Fault> {
+        self.change(organization, id, expected, false, change)
+    }
+
+    /// As [`Self::update`], however full the organization is: for what must be possible at any time, such as to revoke a
+    /// key, and for what the server itself notes. What it lets documents grow to must be bounded without that.
+    pub fn update_though_full<D: Document>(
+        &mut self,
+        organization: OrganizationId,
+        id: Uuid,
+        expected: Option<u64>,
+        change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
+    ) -> Result<Arc<Stored<D>>, Fault> {
+        self.change(organization, id, expected, true, change)
+    }
+
+    fn change<D: Document>(
+        &mut self,
+        organization: OrganizationId,
+        id: Uuid,
+        expected: Option<u64>,
+        fits: bool,
+        change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
+    ) -> Result<Arc<Stored<D>>, Fault> {
         let (current, bytes_before) = self.current::<D>(organization, id)?;
         check_version(&current, expected)?;
         let document = change(&current)?;
@@ -554,7 +579,8 @@ impl Writes<'_> {
             ..current
         });
         let json = to_json(&stored.document)?;
-        self.add(organization, 0, signed(json.len()) - signed(bytes_before))?;
+        let growth = signed(json.len()) - signed(bytes_before);
+        self.add(organization, 0, growth, fits)?;
         self.sql
             .prepare_cached(
                 "UPDATE resources SET version = ?2, schema = ?3, modified_at = ?4, modified_by = ?5, document = ?6 \
@@ -591,7 +617,7 @@ impl Writes<'_> {
         self.check_changes()?;
         let (current, bytes) = self.current::<D>(organization, id)?;
         check_version(&current, expected)?;
-        self.add(organization, -1, -signed(bytes))?;
+        self.add(organization, -1, -signed(bytes), true)?;
         self.sql
             .prepare_cached("DELETE FROM resources WHERE id = ?1")
             .and_then(|mut statement| statement.execute([id]))
@@ -671,25 +697,29 @@ impl Writes<'_> {
         Ok(())
     }
 
-    /// Counts what a change adds. What makes the organization no larger is always taken, so that one past its bound,
-    /// which may have been lowered, can be tidied up.
+    /// Counts what a change adds, unless it is refused. What makes the organization no larger is always taken, so that one
+    /// past its bound, which may have been lowered, can be tidied up; so is what `fits` in any case.
     fn add(
         &mut self,
         organization: OrganizationId,
         resources: i64,
         bytes: i64,
+        fits: bool,
     ) -> Result<(), Fault> {
         let held = self.store.inner.memory.read().held(organization);
         let max = self.store.inner.held_max;
         let added = self.added.entry(organization).or_default();
-        added.resources += resources;
-        added.bytes += bytes;
-        if resources > 0 && signed(held.resources) + added.resources > signed(max.resources) {
+        let sum = Added {
+            resources: added.resources + resources,
+            bytes: added.bytes + bytes,
+        };
+        if resources > 0 && signed(held.resources) + sum.resources > signed(max.resources) {
             return Err(too_much(max.resources, "items"));
         }
-        if bytes > 0 && signed(held.bytes) + added.bytes > signed(max.bytes) {
+        if bytes > 0 && !fits && signed(held.bytes) + sum.bytes > signed(max.bytes) {
             return Err(too_much(max.bytes, "bytes"));
         }
+        *added = sum;
         Ok(())
     }
 
@@ -784,10 +814,19 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// Whether the store refused something because its organization is full.
+pub fn is_full(fault: &Fault) -> bool {
+    let Kind::Invalid { problems } = fault.kind.as_ref() else {
+        return false;
+    };
+    let full = |rule: &Rule| matches!(rule, Rule::Other { code, .. } if *code == FULL);
+    problems.iter().any(|problem| full(&problem.rule))
+}
+
 /// No retry helps before something is removed.
 fn too_much(max: usize, what: &str) -> Fault {
     let rule = Rule::Other {
-        code: "organization_full",
+        code: FULL,
         text: format!("does not fit: an organization's configuration has at most {max} {what}")
             .into(),
     };

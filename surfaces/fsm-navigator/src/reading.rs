@@ -296,7 +296,7 @@ fn accept(
         }
         if crosses {
             let crossing = Crossing::ahead(reading_id, id.clone(), ExactNumber(value));
-            writes.update::<AssetMeter>(space, stored.id, None, |current| {
+            writes.update_though_full::<AssetMeter>(space, stored.id, None, |current| {
                 let mut meter = current.document.clone();
                 meter.crossing = Some(crossing);
                 Ok(meter)

@@ -79,7 +79,7 @@ impl<'a, 't> Writer<'a, 't> {
         Ok(stored)
     }
 
-    /// As [`Self::replace`], of what only the server itself changes.
+    /// Of what only the server itself changes, which goes on in an organization that is full.
     pub(crate) fn update<E: Entity>(
         &mut self,
         id: Uuid,
@@ -88,7 +88,13 @@ impl<'a, 't> Writer<'a, 't> {
         let before = self.writes.get::<E>(self.organization, id)?;
         let mut document = before.document.clone();
         change(&mut document);
-        self.replace(id, before.version, document)
+        let after =
+            (self.writes).update_though_full::<E>(self.organization, id, None, |_| Ok(document))?;
+        self.changed(&Changed::Updated {
+            before: &before,
+            after: &after,
+        })?;
+        Ok(after)
     }
 
     pub(crate) fn raise(&mut self, event: &Raised) -> Result<(), Fault> {

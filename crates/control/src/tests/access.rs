@@ -154,6 +154,32 @@ fn rotation_overlaps_as_long_as_asked() {
 }
 
 #[test]
+fn keys_of_a_full_organization_end_and_change_all_the_same() {
+    let fixture = Fixture::new();
+    let issued = key(&fixture);
+    let id = issued.credential.id;
+    let fixture = fixture.reopened_with(Settings {
+        resource_bytes_max: 1,
+        ..settings()
+    });
+    let credentials = fixture.control.credentials();
+    let home = issued.credential.organization.unwrap();
+    let full = fixture.control.store().create(home, device("a"), &by(0));
+    assert_eq!(code(full), Code::Invalid);
+    let rotated = credentials.rotate(id, NewSecret::Generate(SecretForm::NATIVE), HOUR, &by(1));
+    let secret = rotated.unwrap().secret;
+    assert_eq!(enter(&fixture, &secret, 2), Ok(()));
+    credentials.disable(id, &by(3)).unwrap();
+    assert_eq!(enter(&fixture, &secret, 4), Err(Code::CredentialsDisabled));
+    credentials.enable(id, &by(5)).unwrap();
+    credentials.revoke(id, &by(6)).unwrap();
+    assert_eq!(enter(&fixture, &secret, 7), Err(Code::CredentialsRevoked));
+    // A new key is more than a change.
+    let new = NewCredential::api_key(Some(home), "native", "more", SecretForm::NATIVE);
+    assert_eq!(code(credentials.create(new, &by(8))), Code::Invalid);
+}
+
+#[test]
 fn given_secrets_mean_one_credential() {
     let fixture = Fixture::new();
     let home = fixture.organization("acme");

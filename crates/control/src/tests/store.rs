@@ -835,6 +835,16 @@ fn the_bytes_of_an_organization_are_bounded() {
         writes.create(home, sized("d", 200))
     });
     assert_eq!(code(failed), Code::Invalid);
+    // What does not fit is not counted, so that what is smaller still does.
+    store
+        .write(&author(), |writes| {
+            writes.delete::<Device>(home, a, None)?;
+            let full = writes.create(home, sized("d", 200)).unwrap_err();
+            assert!(crate::is_full(&full));
+            writes.create(home, sized("d", 150)).map(drop)?;
+            Err::<(), _>(Fault::internal("enough"))
+        })
+        .unwrap_err();
     // The same after a restart, and what is past a bound that was lowered can be made smaller.
     let fixture = fixture.reopened_with(bounded(settings()));
     let store = fixture.control.store();
