@@ -100,7 +100,7 @@ struct Inner {
     memory: RwLock<Memory>,
     ids: Mutex<IdClock>,
     types: Vec<DocumentType>,
-    /// The time of the last write.
+    /// The time of the last write; at the opening, of the last one that can be told.
     written_at: Mutex<Timestamp>,
     /// Of one organization.
     held_max: Held,
@@ -115,12 +115,14 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let mut memory = Memory::default();
         let mut ids = IdClock::default();
+        let mut written_at = Timestamp::MIN;
         for document in &documents.types {
             if memory.knows(document.kind) {
                 return Err(OpenError::DuplicateKind(document.kind));
             }
             memory.register(document.kind);
-            load_kind(&database, document, &mut memory, &mut ids)?;
+            let changed_at = load_kind(&database, document, &mut memory, &mut ids)?;
+            written_at = written_at.max(changed_at);
         }
         Ok(Self {
             inner: Arc::new(Inner {
@@ -129,7 +131,7 @@ impl Store {
                 memory: RwLock::new(memory),
                 ids: Mutex::new(ids),
                 types: documents.types.clone(),
-                written_at: Mutex::new(Timestamp::MIN),
+                written_at: Mutex::new(written_at),
                 held_max,
             }),
         })
@@ -985,23 +987,27 @@ fn row_of(row: &rusqlite::Row<'_>) -> Result<RowResult, rusqlite::Error> {
     }))
 }
 
-/// Brings one kind into memory and rewrites what has an older form.
+/// Brings one kind into memory and rewrites what has an older form. Returns when one was changed last.
 fn load_kind(
     database: &Database,
     document: &DocumentType,
     memory: &mut Memory,
     ids: &mut IdClock,
-) -> Result<(), OpenError> {
+) -> Result<Timestamp, OpenError> {
     let mut last = Uuid::nil();
+    let mut changed_at = Timestamp::MIN;
     loop {
         let rows = database.on_writer(|sql| rows_after(sql, document.kind, last))?;
         let Some(id) = rows.last().map(|(id, _)| *id) else {
-            return Ok(());
+            return Ok(changed_at);
         };
         last = id;
         let mut changes = Vec::with_capacity(rows.len());
         for (id, row) in rows {
             ids.seen(id);
+            if let Ok(row) = &row {
+                changed_at = changed_at.max(row.modified_at);
+            }
             let loaded = load_row(document, id, row)?;
             if let Some(json) = &loaded.upgraded {
                 database.on_writer(|sql| rewrite(sql, document, &loaded, json))?;

@@ -889,6 +889,20 @@ fn what_is_written_later_never_carries_an_earlier_time() {
 }
 
 #[test]
+fn what_is_written_after_a_restart_carries_no_earlier_time() {
+    let fixture = Fixture::new();
+    let home = fixture.organization("acme");
+    let made_at = |fixture: &Fixture, name, seconds| {
+        let store = fixture.control.store();
+        let made = store.create(home, device(name), &Author::system(at(seconds)));
+        made.unwrap().created_at
+    };
+    assert_eq!(made_at(&fixture, "a", 1_000), at(1_000));
+    let fixture = fixture.reopened();
+    assert_eq!(made_at(&fixture, "b", 900), at(1_000));
+}
+
+#[test]
 fn organizations_are_checked_and_unique() {
     let fixture = Fixture::new();
     let store = fixture.control.store();
