@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::failure::{self, FailedRow, FailureType};
 use axum::extract::State;
 use axum::http::HeaderMap;
-use meterd_control::Author;
+use meterd_control::{Author, is_full};
 use meterd_engine::{Batch, OnConflict, Verdict};
 use meterd_fault::Fault;
 use meterd_http::body::expect_json;
@@ -181,8 +181,9 @@ async fn record(
         .await
 }
 
-/// Makes an account for each code, unless somebody else has made one meanwhile (5.4). In one transaction, which no
-/// other can come between: so of many requests at a time that name a new code, one makes its account.
+/// Makes an account for each code, unless somebody else has made one meanwhile (5.4), or there is no room for it. In one
+/// transaction, which no other can come between: so of many requests at a time that name a new code, one makes its
+/// account.
 fn make_accounts(
     app: &App,
     organization: OrganizationId,
@@ -198,8 +199,11 @@ fn make_accounts(
                     let hash = Uuid::new_v4().simple().to_string();
                     let hash = hash.get(..16).unwrap_or_default();
                     let email = format!("{hash}-autocreated@example.com");
-                    let made = writer.create(Account::skeleton(code, email))?;
-                    Known::Here(Holder::new(made)?)
+                    match writer.create(Account::skeleton(code, email)) {
+                        Ok(made) => Known::Here(Holder::new(made)?),
+                        Err(fault) if is_full(&fault) => Known::NoRoom,
+                        Err(fault) => return Err(fault),
+                    }
                 }
                 known => known,
             };

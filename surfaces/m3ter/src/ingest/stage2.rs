@@ -30,6 +30,8 @@ pub(super) enum Known {
     Missing(String),
     /// There is none, but this one, which a person would take for the same.
     Near(String),
+    /// There is none, nor room for one.
+    NoRoom,
 }
 
 /// What the rows of a request are, of which some may have to wait for their account.
@@ -120,7 +122,7 @@ impl<'b> Sorted<'b> {
     pub(super) fn missing(&self) -> Vec<String> {
         let missing = self.accounts.iter().filter_map(|known| match known {
             Known::Missing(code) => Some(code.clone()),
-            Known::Here(_) | Known::Near(_) => None,
+            Known::Here(_) | Known::Near(_) | Known::NoRoom => None,
         });
         missing.collect()
     }
@@ -171,6 +173,10 @@ impl<'b> Sorted<'b> {
                 }
                 (_, Some(Known::Near(other))) => {
                     let failures = vec![near_code(other)];
+                    ready.failed.push(failed_row(row, None, failures));
+                }
+                (_, Some(Known::NoRoom)) => {
+                    let failures = vec![no_room(&row.account)];
                     ready.failed.push(failed_row(row, None, failures));
                 }
                 // Every missing account was found or made.
@@ -413,6 +419,14 @@ fn near_code(other: &str) -> Failure {
     let message = format!(
         "there is no account with this code, but '{}', which differs only in case or blanks",
         quote(other)
+    );
+    failure(FailureType::InvalidAccountCode, message, None)
+}
+
+fn no_room(code: &str) -> Failure {
+    let message = format!(
+        "there is no account with the code '{}', nor room in the organization's configuration to make one",
+        quote(code)
     );
     failure(FailureType::InvalidAccountCode, message, None)
 }

@@ -49,7 +49,7 @@ fn below_organization<'u>(server: &Server, url: &'u str) -> &'u str {
     path_of(url).strip_prefix(&server.path("")).unwrap()
 }
 
-fn failures(server: &Server) -> Vec<Value> {
+pub(crate) fn failures(server: &Server) -> Vec<Value> {
     let events = server.get("/events?eventType=IngestValidationFailure");
     events["data"].as_array().unwrap().clone()
 }

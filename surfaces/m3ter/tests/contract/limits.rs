@@ -1,10 +1,12 @@
 //! Limits on requests (7.4).
 
-use crate::failures::{create_meter, row};
+use crate::failures::{create_meter, failures, row, submit};
 use crate::server::{GRANT, Options, Server, message, token_request};
+use crate::uploads::{ask_for_url, finished, job_path, upload};
 use meterd_surface_m3ter::M3terLimits;
 use meterd_testkit::client::{Answer, get, post};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn limited(change: impl FnOnce(&mut M3terLimits)) -> Server {
@@ -214,17 +216,90 @@ fn what_an_organization_configures_is_bounded_in_bytes() {
     let last = made.pop().unwrap();
     server.delete(&format!("/products/{}", last["id"].as_str().unwrap()));
     server.post("/products", &product(made.len()));
-    let mut long = row("u-1");
-    let rows: Vec<_> = (0..100)
-        .map(|number| {
-            long["account"] = json!(format!("customer {number}"));
-            long["uid"] = json!(format!("u-{number}"));
-            long.clone()
-        })
-        .collect();
-    let body = json!({"measurements": rows});
+}
+
+/// Leaves no room for another byte.
+pub(crate) fn fill(server: &Server) {
+    let product = |code: &str, bytes: usize| {
+        let text = "x".repeat(bytes);
+        json!({"name": "P", "code": code, "customFields": {"a": text}})
+    };
+    let mut last = Value::Null;
+    for bytes in [1_000, 1] {
+        for number in 0.. {
+            let code = format!("filler-{bytes}-{number}");
+            let answer = server.ask("POST", "/products", Some(&product(&code, bytes)));
+            if answer.status != 200 {
+                break;
+            }
+            last = answer.expect(200);
+        }
+    }
+    let path = format!("/products/{}", last["id"].as_str().unwrap());
+    let code = last["code"].as_str().unwrap();
+    let grows = |bytes: &usize| {
+        let answer = server.ask("PUT", &path, Some(&product(code, *bytes)));
+        answer.status == 200
+    };
+    assert!((2..1_000).find(|bytes| !grows(bytes)).is_some());
+}
+
+#[test]
+fn a_full_organizations_known_accounts_go_on() {
+    let mut options = Options::default();
+    options.general.resource_bytes_max = Some(20_000);
+    let server = Server::start_with(options);
+    create_meter(&server);
+    submit(&server, &[row("u-1")]);
+    let rows = |prefix: &str| {
+        let rows = [1, 2, 3].map(|number| row(&format!("{prefix}-{number}")));
+        let [known, mut new, mut other] = rows;
+        new["account"] = json!("a customer");
+        other["account"] = json!("another one");
+        [new, known, other]
+    };
+    let body = json!(rows("file")).to_string();
+    let url = ask_for_url(&server, body.len());
+    fill(&server);
+
+    submit(&server, &rows("body"));
+    let told = |event: &Value| {
+        let of = &event["m3terEvent"];
+        (
+            of["type"].clone(),
+            of["uids"].clone(),
+            of["message"].clone(),
+        )
+    };
+    let expected = |prefix: &str| {
+        (
+            json!("InvalidAccountCode"),
+            json!([format!("{prefix}-2"), format!("{prefix}-3")]),
+            json!(
+                "there is no account with the code 'a customer', nor room in the organization's configuration to make one"
+            ),
+        )
+    };
+    let events = failures(&server);
+    let events: Vec<_> = events.iter().map(told).collect();
+    assert_eq!(events, [expected("body")]);
+
+    // What the server notes of its own work fits.
+    assert_eq!(upload(&server, &url, &body).status, 200);
+    let job = finished(&server, &job_path(&url), &["succeeded", "failed"]);
     assert_eq!(
-        server.refused(400, "POST", "/measurements", Some(&body)),
-        full
+        ["status", "totalRows", "failedRows"].map(|name| &job[name]),
+        [&json!("succeeded"), &json!(3), &json!(2)]
     );
+    let events = failures(&server);
+    let events: BTreeSet<_> = events
+        .iter()
+        .map(|event| told(event).1.to_string())
+        .collect();
+    assert_eq!(events.len(), 2);
+    let stored = server.stored();
+    let stored: BTreeSet<_> = stored.iter().map(|row| row["uid"].as_str()).collect();
+    assert_eq!(stored, ["u-1", "body-1", "file-1"].map(Some).into());
+    let accounts = server.get("/accounts");
+    assert_eq!(accounts["data"].as_array().unwrap().len(), 1);
 }

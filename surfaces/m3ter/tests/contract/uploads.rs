@@ -11,14 +11,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-fn ask_for_url(server: &Server, length: usize) -> Value {
+pub(crate) fn ask_for_url(server: &Server, length: usize) -> Value {
     server.post(
         "/fileuploads/measurements/generateUploadUrl",
         &json!({"fileName": "march.json", "contentType": "application/json", "contentLength": length}),
     )
 }
 
-fn upload(server: &Server, url: &Value, body: &str) -> Answer {
+pub(crate) fn upload(server: &Server, url: &Value, body: &str) -> Answer {
     server.send(&put(path_of(url["url"].as_str().unwrap())).json(body))
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn finished(server: &Server, path: &str, ends: &[&str]) -> Value {
     }
 }
 
-fn job_path(url: &Value) -> String {
+pub(crate) fn job_path(url: &Value) -> String {
     format!(
         "/fileuploads/measurements/jobs/{}",
         url["jobId"].as_str().unwrap()
