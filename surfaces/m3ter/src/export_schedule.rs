@@ -244,6 +244,10 @@ pub(crate) fn start_due(
         now,
     );
     app.write(organization, &Author::system(now), |writer| {
+        // It may have been deleted meanwhile, with its mark.
+        if !writer.holds::<ExportSchedule>(stored.id)? {
+            return Ok(());
+        }
         writer.create(job)?;
         writer.set_mark(&mark_name, due.micros())
     })

@@ -85,8 +85,16 @@ struct Busy {
     organizations: HashSet<OrganizationId>,
     /// Whose turn it was last.
     served: Option<OrganizationId>,
-    /// How often jobs were tried that are not done, since the server was started.
-    attempts: HashMap<Uuid, u32>,
+    /// Jobs that are not done.
+    tried: HashMap<Uuid, Tried>,
+}
+
+/// What this server did for a job.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tried {
+    times: u32,
+    /// Whether the job says that this server began it.
+    is_counted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,28 +119,31 @@ async fn attempt(
     task: Task,
     now: fn() -> Timestamp,
 ) -> Result<(), Fault> {
-    let (is_first, attempts) = {
+    let tried = {
         let mut busy = lock(busy);
-        let attempts = busy.attempts.entry(task.id()).or_default();
-        *attempts += 1;
-        (*attempts == 1, *attempts)
+        let tried = busy.tried.entry(task.id()).or_default();
+        tried.times += 1;
+        *tried
     };
     // Once the process has ended, nobody can count that it did.
-    let starts = if is_first {
-        count_start(app, organization, task, now()).await
-    } else {
+    let starts = if tried.is_counted {
         Ok(0)
+    } else {
+        count_start(app, organization, task, now()).await
     };
+    if let (Ok(_), Some(tried)) = (&starts, lock(busy).tried.get_mut(&task.id())) {
+        tried.is_counted = true;
+    }
     let done = match (starts, task) {
         (Err(fault), _) => Err(fault),
         (Ok(starts), _) if starts > STARTS_MAX => give_up(app, organization, task, now()).await,
         (Ok(_), Task::Upload(id)) => upload_work::run(app, organization, id, now).await,
         (Ok(_), Task::Export(id)) => export_work::run(app, organization, id, now).await,
     };
-    if done.is_err() && attempts < ATTEMPTS_MAX {
+    if done.is_err() && tried.times < ATTEMPTS_MAX {
         return done;
     }
-    lock(busy).attempts.remove(&task.id());
+    lock(busy).tried.remove(&task.id());
     match done {
         Ok(()) => Ok(()),
         Err(fault) => give_up(app, organization, task, now())
@@ -371,6 +382,8 @@ fn lock(busy: &Mutex<Busy>) -> MutexGuard<'_, Busy> {
 mod tests {
     use super::*;
     use crate::export_job::{ExportRequest, ExportStatus, SourceType};
+    use crate::export_schedule::ExportSchedule;
+    use crate::scheduled_event::ScheduledEvent;
     use crate::settings::M3terSettings;
     use meterd_control::{Control, Settings};
     use meterd_engine::Engine;
@@ -396,12 +409,15 @@ mod tests {
         App::new(core, M3terSettings::default())
     }
 
-    fn new_export(app: &App) -> Task {
+    fn export_job() -> ExportJob {
         let request = serde_json::json!({"exportFileFormat": "CSV"});
         let request: ExportRequest = serde_json::from_value(request).unwrap();
-        let job = ExportJob::new(SourceType::Operational, request, None, Timestamp::MIN);
+        ExportJob::new(SourceType::Operational, request, None, Timestamp::MIN)
+    }
+
+    fn new_export(app: &App) -> Task {
         let made = app.write(HOME, &Author::system(Timestamp::MIN), |writer| {
-            writer.create(job)
+            writer.create(export_job())
         });
         Task::Export(made.unwrap().id)
     }
@@ -434,6 +450,62 @@ mod tests {
                 assert_eq!(status, ExportStatus::Running);
             }
             assert_eq!(status_after(&app, task, false).await, ends);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_could_not_be_counted_is_counted_by_the_next_attempt() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = app(directory.path());
+        let id = Uuid::from_u128(7);
+        let busy = Mutex::default();
+        let attempt = || attempt(&app, &busy, HOME, Task::Export(id), || Timestamp::MIN);
+        // There is nothing yet to count it in.
+        attempt().await.unwrap_err();
+        let store = app.control.store();
+        let made = store.write(&Author::system(Timestamp::MIN), |writes| {
+            writes.create_as(HOME, id, export_job())
+        });
+        assert_eq!(made.unwrap().document.started_at, None);
+        attempt().await.unwrap();
+        let job = store.get::<ExportJob>(HOME, id).unwrap();
+        assert_eq!(job.document.status, ExportStatus::Succeeded);
+        assert!(job.document.started_at.is_some());
+    }
+
+    #[test]
+    fn what_is_deleted_meanwhile_does_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = app(directory.path());
+        let author = Author::system(Timestamp::MIN);
+        let schedule = serde_json::json!({
+            "name": "S", "code": "s", "sourceType": "OPERATIONAL", "scheduleType": "HOUR", "period": 1,
+            "exportFileFormat": "CSV",
+        });
+        let event = serde_json::json!({"name": "e", "entity": "account", "field": "dtCreated", "offset": 1});
+        let schedule: ExportSchedule = serde_json::from_value(schedule).unwrap();
+        let event: ScheduledEvent = serde_json::from_value(event).unwrap();
+        let (schedule, event) = app
+            .write(HOME, &author, |writer| {
+                Ok((writer.create(schedule)?, writer.create(event)?))
+            })
+            .unwrap();
+        app.write(HOME, &author, |writer| {
+            writer.delete::<ExportSchedule>(schedule.id)?;
+            writer.delete::<ScheduledEvent>(event.id)
+        })
+        .unwrap();
+        let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap();
+        export_schedule::start_due(&app, &schedule, now).unwrap();
+        scheduled_event::raise_due(&app, &event, now).unwrap();
+        let store = app.control.store();
+        assert_eq!(store.count::<ExportJob>(HOME, &[]).unwrap(), 0);
+        for (name, id) in [
+            ("export-schedule", schedule.id),
+            ("scheduled-event", event.id),
+        ] {
+            let mark = format!("m3ter/{name}/{id}");
+            assert_eq!(store.mark(HOME, &mark).unwrap(), None);
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 const OFFSET_DAYS_MAX: i64 = 3_660;
 const MARK: &str = "m3ter/scheduled-event";
 const DAY: Duration = Duration::from_hours(24);
-/// A change carries the time of its request, which may have waited so long for those before it.
+/// A change carries the time of its request, unless a later one is written before; it may have waited so long.
 const WRITE_MAX: Duration = Duration::from_mins(1);
 /// Part of the event's name.
 const NAME: TextRule = TextRule {
@@ -166,6 +166,10 @@ pub(crate) fn raise_due(
         Ok(())
     })?;
     app.write(organization, &Author::system(now), |writer| {
+        // It may have been deleted meanwhile, with its mark.
+        if !writer.holds::<ScheduledEvent>(stored.id)? {
+            return Ok(());
+        }
         for event in &events {
             writer.raise(event)?;
         }

@@ -104,6 +104,12 @@ impl<'a, 't> Writer<'a, 't> {
         self.fire(&event.name, || data)
     }
 
+    /// Whether it is there, and stays until the transaction is done.
+    pub(crate) fn holds<E: Entity>(&self, id: Uuid) -> Result<bool, Fault> {
+        let found = self.writes.store().find::<E>(self.organization, id)?;
+        Ok(found.is_some())
+    }
+
     /// See [`meterd_control::Writes::set_mark`].
     pub(crate) fn set_mark(&mut self, name: &str, value: i64) -> Result<(), Fault> {
         self.writes.set_mark(self.organization, name, value)
