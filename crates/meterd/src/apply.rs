@@ -1,9 +1,8 @@
 //! `meterd apply`: organizations, meters and keys from a TOML file. Applying a file twice changes nothing.
 
 use crate::cli::ApplyOptions;
-use crate::config::Config;
 use crate::fsm_navigator::WantedFsmNavigator;
-use crate::key::{parse_blocks, said};
+use crate::key::{config_beside, parse_blocks, said};
 use crate::server::{Parts, now};
 use crate::wattwatchers::{CheckedWattwatchers, WantedWattwatchers};
 use anyhow::Context as _;
@@ -85,10 +84,7 @@ pub(crate) fn run(options: &ApplyOptions) -> anyhow::Result<()> {
     // Everything is checked before anything is written: the file by itself, then against what is stored.
     let author = Author::new(Actor::Operator, now());
     let checked = read(&options.file, author.at).with_context(|| format!("read {shown}"))?;
-    let parts = Parts::open(&Config {
-        data: options.data.clone(),
-        ..Config::default()
-    })?;
+    let parts = Parts::open(&config_beside(&options.data))?;
     for organization in &checked {
         check_changes(&parts, organization).with_context(|| format!("apply {shown}"))?;
     }

@@ -1,8 +1,7 @@
 //! `meterd backup` and `meterd restore`.
 
 use crate::cli::{BackupOptions, RestoreOptions};
-use crate::config::Config;
-use crate::key::{Api, ensure_stopped, said};
+use crate::key::{Api, config_beside, ensure_stopped, said};
 use crate::server::{
     Parts, control_path, control_settings, engine_path, ensure_restored, restoring_path,
 };
@@ -66,10 +65,7 @@ fn of_stopped(data: &Path, directory: &Path) -> anyhow::Result<meterd_surface_na
         bail!("{} is no data directory of meterd", data.display());
     }
     ensure_stopped(data)?;
-    let parts = Parts::open(&Config {
-        data: data.to_owned(),
-        ..Config::default()
-    })?;
+    let parts = Parts::open(&config_beside(data))?;
     let app = App::new(Core::new(
         Arc::clone(&parts.control),
         Arc::clone(&parts.engine),

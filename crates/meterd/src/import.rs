@@ -6,8 +6,7 @@ mod layout;
 mod parquet;
 
 use crate::cli::ImportOptions;
-use crate::config::Config;
-use crate::key::{Api, Refused, said, text};
+use crate::key::{Api, Refused, config_beside, said, text};
 use crate::server::{Parts, control_path, now};
 use crate::terminal::{Unit, grouped, progress_bar};
 use anyhow::{Context as _, anyhow, bail};
@@ -152,10 +151,7 @@ impl<A> Target<A> {
         if !control_path(&options.data).is_file() {
             bail!("{} is no data directory of meterd", options.data.display());
         }
-        let parts = Parts::open(&Config {
-            data: options.data.clone(),
-            ..Config::default()
-        })?;
+        let parts = Parts::open(&config_beside(&options.data))?;
         let found = parts
             .control
             .store()

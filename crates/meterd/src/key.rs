@@ -1,6 +1,7 @@
 //! `meterd key`: credentials, on a running server or in the data directory of a stopped one.
 
 use crate::cli::{KeyCommand, KeyEnvironment, KeySurface, Target};
+use crate::config::{BoundsConfig, Config};
 use crate::server::{KEY_RULES, control_path, control_settings, ensure_restored, now};
 use crate::wattwatchers::WantedKey;
 use anyhow::{Context as _, anyhow};
@@ -69,8 +70,25 @@ pub(crate) fn open_control(data: &Path) -> anyhow::Result<Control> {
         );
     }
     ensure_stopped(data)?;
-    Control::open(control_path(data), control_settings())
+    let settings = meterd_control::Settings {
+        resource_bytes_max: usize::MAX,
+        ..control_settings()
+    };
+    Control::open(control_path(data), settings)
         .with_context(|| format!("open {}", control_path(data).display()))
+}
+
+/// What a stopped server's data directory is opened with. The operator sets how much organizations may have, and is held
+/// to nothing here.
+pub(crate) fn config_beside(data: &Path) -> Config {
+    Config {
+        data: data.to_owned(),
+        bounds: BoundsConfig {
+            resource_bytes_max: usize::MAX,
+            ..BoundsConfig::default()
+        },
+        ..Config::default()
+    }
 }
 
 /// A server holds its state in memory and would not see changes made beside it.
