@@ -270,13 +270,41 @@ pub(crate) fn engine_meter(
             };
             return Ok(writes.create(space, meter)?.id);
         };
+        if found.document.definition != definition || taken.contains(&found.id) {
+            continue;
+        }
+        if found.document.managed_by.is_none() {
+            adopt_engine_meters(writes, space)?;
+        }
         // What somebody else made may be deleted or defined anew.
-        let is_own = found.document.managed_by.as_deref() == Some(SURFACE);
-        if is_own && found.document.definition == definition && !taken.contains(&found.id) {
+        let found = writes.get::<Meter>(space, found.id)?;
+        if found.document.managed_by.as_deref() == Some(SURFACE) {
             return Ok(found.id);
         }
     }
     Err(Fault::internal("all names of meters are taken"))
+}
+
+/// Says of the engine meters of assets that they are this surface's own: those that were made before meters said so do
+/// not yet.
+pub(crate) fn adopt_engine_meters(
+    writes: &mut Writes<'_>,
+    space: OrganizationId,
+) -> Result<(), Fault> {
+    let meters = Look::of(writes.store(), space).every::<AssetMeter>(&[])?;
+    let used: BTreeSet<Uuid> = meters.iter().map(|m| m.document.engine_meter).collect();
+    for id in used {
+        let found = writes.store().find::<Meter>(space, id)?;
+        if found.is_some_and(|found| found.document.managed_by.is_none()) {
+            writes.update_though_full::<Meter>(space, id, None, |found| {
+                Ok(Meter {
+                    managed_by: Some(SURFACE.to_owned()),
+                    ..found.document.clone()
+                })
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn definition(unit: &str) -> Result<MeterDefinition, TextError> {

@@ -9,7 +9,7 @@ use crate::company::data_sets;
 use crate::job::Job;
 use crate::meter::AssetMeter;
 use crate::record::{Look, append_event, create_numbered, replace_changed};
-use crate::register::Register;
+use crate::register::{Register, adopt_engine_meters};
 use crate::wire::{Word, words};
 use meterd_control::{Author, Control, Store, Stored, Writes};
 use meterd_engine::Engine;
@@ -72,12 +72,14 @@ impl ThresholdView {
     }
 }
 
-/// Settles whatever was left when the server stopped. To be called before anybody is served. What cannot be settled now
-/// keeps nothing else from it; the first fault is returned.
+/// Settles whatever was left when the server stopped, and takes charge of the engine meters of assets. To be called before
+/// anybody is served. What cannot be settled now keeps nothing else from it; the first fault is returned.
 pub fn settle_all(control: &Control, engine: &Engine, author: &Author) -> Result<(), Fault> {
     let store = control.store();
     let mut settled = Ok(());
     for space in data_sets(store)? {
+        let adopted = store.write(author, |writes| adopt_engine_meters(writes, space));
+        settled = settled.and(adopted);
         for meter in Look::of(store, space).every::<AssetMeter>(&[UNSETTLED])? {
             settled = settled.and(settle(store, engine, author, meter).map(|_| ()));
         }

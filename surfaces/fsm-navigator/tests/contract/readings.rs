@@ -2,7 +2,7 @@
 
 use crate::server::{Options, Server, invalid, missing, refusal, refused};
 use crate::world::{World, id};
-use meterd_control::{Applied, EventFilter, Meter};
+use meterd_control::{Applied, EventFilter, Meter, Stored};
 use meterd_engine::testing::SimulatedDisk;
 use meterd_engine::{Batch, OnConflict};
 use meterd_http::queries_max;
@@ -283,6 +283,42 @@ fn an_engine_meter_is_not_shared_with_whoever_may_delete_it() {
             .versions
     };
     assert_eq!((held("fuel"), held("fuel_2")), (0, 1));
+}
+
+#[test]
+fn engine_meters_of_before_they_said_whose_they_are_are_adopted() {
+    let world = World::start();
+    let server = &world.server;
+    let store = server.control.store();
+    let find = |name| {
+        let found = store.find_by_key::<Meter>(server.acme, "name", name);
+        found.unwrap()
+    };
+    let disown = || {
+        let change = |meter: &Stored<Meter>| {
+            let managed_by = None;
+            Ok(Meter {
+                managed_by,
+                ..meter.document.clone()
+            })
+        };
+        let id = find("engine_hours").unwrap().id;
+        let changed = store.update(server.acme, id, None, &system(), change);
+        changed.unwrap();
+    };
+    let is_own = || {
+        let meter = find("engine_hours").unwrap();
+        meter.document.managed_by.as_deref() == Some("fsm-navigator")
+    };
+    world.meter(&world.asset(), |_| {});
+    disown();
+    // As `meterd apply` makes it.
+    world.meter(&world.asset(), |_| {});
+    assert!(is_own() && find("engine_hours_2").is_none());
+    disown();
+    // As an opening does.
+    settle_all(&server.control, &server.engine, &system()).unwrap();
+    assert!(is_own());
 }
 
 #[test]
