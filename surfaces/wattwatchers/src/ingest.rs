@@ -333,7 +333,7 @@ impl App {
         author: &Author,
     ) -> Result<MeterId, Fault> {
         let found = self.find_meter(account, stream)?;
-        if let Some(meter) = found {
+        if let Some(meter) = found.filter(|meter| meter.document.managed_by.is_some()) {
             return Ok(MeterId(meter.id));
         }
         let author = *author;

@@ -232,7 +232,7 @@ fn modbus_unit(wire_name: &str) -> &'static str {
     }
 }
 
-/// The stream's meter of an account, made if there is none.
+/// The stream's meter of an account, made if there is none, and adopted if it was made before meters said whose they are.
 pub(crate) fn ensure_meter(
     writes: &mut Writes<'_>,
     account: OrganizationId,
@@ -240,7 +240,13 @@ pub(crate) fn ensure_meter(
     settings: &WattwatchersSettings,
 ) -> Result<Arc<Stored<Meter>>, Fault> {
     match writes.find_by_key::<Meter>(account, "name", stream.meter_name())? {
-        Some(meter) => Ok(meter),
+        Some(meter) if meter.document.managed_by.is_some() => Ok(meter),
+        Some(meter) => writes.update_though_full::<Meter>(account, meter.id, None, |meter| {
+            Ok(Meter {
+                managed_by: Some(SURFACE.to_owned()),
+                ..meter.document.clone()
+            })
+        }),
         None => writes.create(account, stream.meter(settings)?),
     }
 }
