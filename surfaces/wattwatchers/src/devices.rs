@@ -69,6 +69,26 @@ impl App {
         seen: &Arc<Stored<Device>>,
         change: impl Fn(&mut Device) -> Result<(), Fault> + Send + 'static,
     ) -> Result<Arc<Stored<Device>>, Fault> {
+        self.write_device(author, seen, false, change).await
+    }
+
+    /// As [`Self::change_device`], of what the device itself tells, which goes on in an account that is full.
+    pub(crate) async fn note_device(
+        &self,
+        author: Author,
+        seen: &Arc<Stored<Device>>,
+        change: impl Fn(&mut Device) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<Arc<Stored<Device>>, Fault> {
+        self.write_device(author, seen, true, change).await
+    }
+
+    async fn write_device(
+        &self,
+        author: Author,
+        seen: &Arc<Stored<Device>>,
+        though_full: bool,
+        change: impl Fn(&mut Device) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<Arc<Stored<Device>>, Fault> {
         let mut preview = seen.document.clone();
         change(&mut preview)?;
         if preview == seen.document {
@@ -76,11 +96,17 @@ impl App {
         }
         let (account, id) = (seen.organization, seen.id);
         self.blocking(move |app| {
-            let store = app.control.store();
-            store.update::<Device>(account, id, None, &author, |stored| {
-                let mut device = stored.document.clone();
-                change(&mut device)?;
-                Ok(device)
+            app.control.store().write(&author, |writes| {
+                let change = |stored: &Stored<Device>| {
+                    let mut device = stored.document.clone();
+                    change(&mut device)?;
+                    Ok(device)
+                };
+                if though_full {
+                    writes.update_though_full(account, id, None, change)
+                } else {
+                    writes.update(account, id, None, change)
+                }
             })
         })
         .await

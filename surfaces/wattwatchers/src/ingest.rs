@@ -364,7 +364,7 @@ impl App {
         if device.document.reported.contains(&stream) {
             return Ok(());
         }
-        self.change_device(*author, device, move |device| {
+        self.note_device(*author, device, move |device| {
             device.reported.insert(stream);
             Ok(())
         })

@@ -109,7 +109,7 @@ pub(crate) async fn take_status(
     let status = body.read(Form::LENIENT, |fields| {
         Some(Status::read(fields, &device.document))
     })?;
-    app.change_device(feeder.author(), &device, move |device| {
+    app.note_device(feeder.author(), &device, move |device| {
         status.apply(device);
         Ok(())
     })
@@ -189,7 +189,7 @@ pub(crate) async fn acknowledge(
     let device = feeder.device(&app, params.get("id"))?;
     let sent = params.get("n").to_owned();
     let device = app
-        .change_device(feeder.author(), &device, move |device| {
+        .note_device(feeder.author(), &device, move |device| {
             let mut commands = device.commands.iter();
             let found = commands.find(|command| command.n.to_string() == sent);
             let change = found.map(|command| command.change.clone());

@@ -675,3 +675,59 @@ fn streams_are_meters_with_units() {
         .unwrap();
     assert_eq!(short.document.retention_days, Some(31));
 }
+
+#[test]
+fn a_streams_meter_of_before_meters_said_whose_they_are_is_adopted() {
+    let world = World::start();
+    let store = world.control.store();
+    let find = || {
+        let found = store.get_by_key::<Meter>(world.acme, "name", Stream::Long.meter_name());
+        found.unwrap()
+    };
+    let send = |stamp| {
+        let records = json!([long_record(stamp, 6)]);
+        world.feed(HOUSE, "/long-energy", &records).expect(200)
+    };
+    send(1_700_000_100);
+    let made = find();
+    let old = Meter {
+        managed_by: None,
+        ..made.document.clone()
+    };
+    (store.replace(world.acme, made.id, None, old, &system())).unwrap();
+    assert_eq!(send(1_700_000_400), counts(1, 0));
+    let adopted = find();
+    assert_eq!((adopted.id, &adopted.document), (made.id, &made.document));
+}
+
+#[test]
+fn what_devices_tell_of_themselves_fits_in_an_account_that_is_full() {
+    let mut options = Options::default();
+    options.general.resource_bytes_max = Some(32_000);
+    let world = World::start_with(options);
+    let store = world.control.store();
+    world.feed(HOUSE, "/long-energy", &json!([{}])).expect(200);
+    let found = store.get_by_key::<Meter>(world.acme, "name", Stream::Long.meter_name());
+    let (id, mut meter) = found
+        .map(|meter| (meter.id, meter.document.clone()))
+        .unwrap();
+    // Grows by falling powers of two, until not one more byte fits.
+    let mut bytes = 1;
+    for step in (0..15).map(|exponent| 1 << exponent).rev() {
+        let unit = "x".repeat(bytes + step);
+        meter.definition.values.values_mut().next().unwrap().unit = unit;
+        let grown = store.replace(world.acme, id, None, meter.clone(), &system());
+        bytes += if grown.is_ok() { step } else { 0 };
+    }
+    let label = json!({"label": "a label that is longer than the one before"});
+    let refused = world.patch(&format!("/devices/{HOUSE}"), &label);
+    assert!(refused.expect(422).to_string().contains("does not fit"));
+    let version = "a version that is longer than the one before";
+    let status = json!({"firmwareVersion": version});
+    world.feed(HOUSE, "/status", &status).expect(200);
+    let shown = world.get(&format!("/devices/{HOUSE}")).expect(200);
+    assert_eq!(shown["firmwareVersion"], version);
+    let records = json!([long_record(1_700_000_100, 6)]);
+    let sent = world.feed(HOUSE, "/long-energy", &records);
+    assert_eq!(sent.expect(200), counts(1, 0));
+}
