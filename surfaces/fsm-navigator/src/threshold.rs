@@ -11,9 +11,9 @@ use crate::meter::AssetMeter;
 use crate::record::{Look, append_event, create_numbered, replace_changed};
 use crate::register::{Register, adopt_engine_meters};
 use crate::wire::{Word, words};
-use meterd_control::{Author, Control, Store, Stored, Writes};
+use meterd_control::{Author, Control, Store, Stored, Writes, is_full};
 use meterd_engine::Engine;
-use meterd_fault::{Fault, Kind};
+use meterd_fault::Fault;
 use meterd_http::ExactNumber;
 use meterd_model::MeasurementId;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ pub(crate) fn settle(
     };
     match settle_with(stored.document.threshold_action) {
         // An organization that has no room for the job gets the alert all the same.
-        Err(fault) if matches!(*fault.kind, Kind::Invalid { .. }) => {
+        Err(fault) if is_full(&fault) => {
             log(&stored, "a job could not be opened", &fault);
             settle_with(ThresholdAction::Alert)
         }
