@@ -224,7 +224,9 @@ fn settle_nets(arrays: &mut [Row], digits: &[Row]) {
             let [Some(net), Some(plus), Some(minus)] = of(arrays) else {
                 continue;
             };
-            let digit = of(digits).into_iter().flatten().min();
+            // A net in joules is not rounded, whatever its directions are.
+            let digits = of(digits);
+            let digit = digits[0].and(digits.into_iter().flatten().min());
             let settled = digit.and_then(|digit| settled_net(net, plus, minus, digit));
             let [place, ..] = places;
             let row = place.and_then(|place| arrays.get_mut(place));
@@ -392,6 +394,8 @@ mod tests {
         // Joules are not rounded.
         let joules = "eReal_0,eRealPositive_0,eRealNegative_0";
         assert_eq!(energy(joules, "5,7,0"), [5, 7, 0]);
+        let mixed = "eReal_0,eRealPositiveKwh_0,eRealNegativeKwh_0";
+        assert_eq!(energy(mixed, "44412,0.0124,0"), [44_412, 44_640, 0]);
     }
 
     #[test]
