@@ -485,8 +485,18 @@ impl Writes<'_> {
         organization: OrganizationId,
         document: D,
     ) -> Result<Arc<Stored<D>>, Fault> {
-        let id = self.store.inner.ids.lock().next(self.author.at)?;
+        let id = self.next_id()?;
         self.create_as(organization, id, document)
+    }
+
+    /// As [`Self::create`], however many bytes the organization has: for the few that the server itself cannot do without.
+    pub fn create_though_full<D: Document>(
+        &mut self,
+        organization: OrganizationId,
+        document: D,
+    ) -> Result<Arc<Stored<D>>, Fault> {
+        let id = self.next_id()?;
+        self.insert(organization, id, true, document)
     }
 
     /// With a given id, for ids that are fixed outside; an id that is taken is a fault.
@@ -494,6 +504,20 @@ impl Writes<'_> {
         &mut self,
         organization: OrganizationId,
         id: Uuid,
+        document: D,
+    ) -> Result<Arc<Stored<D>>, Fault> {
+        self.insert(organization, id, false, document)
+    }
+
+    fn next_id(&self) -> Result<Uuid, Fault> {
+        self.store.inner.ids.lock().next(self.author.at)
+    }
+
+    fn insert<D: Document>(
+        &mut self,
+        organization: OrganizationId,
+        id: Uuid,
+        fits: bool,
         document: D,
     ) -> Result<Arc<Stored<D>>, Fault> {
         let stored = Arc::new(Stored {
@@ -516,7 +540,7 @@ impl Writes<'_> {
             .into());
         }
         let json = to_json(&stored.document)?;
-        self.add(organization, 1, signed(json.len()), false)?;
+        self.add(organization, 1, signed(json.len()), fits)?;
         self.sql
             .prepare_cached(
                 "INSERT INTO resources (id, organization, kind, version, schema, created_at, created_by, \

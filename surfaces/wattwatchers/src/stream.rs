@@ -232,21 +232,28 @@ fn modbus_unit(wire_name: &str) -> &'static str {
     }
 }
 
-/// The stream's meter of an account, made if there is none, and adopted if it was made before meters said whose they are.
+/// The stream's meter of an account, made if there is none, and adopted if it was made before meters said whose they are;
+/// one that somebody else has made otherwise stays theirs.
 pub(crate) fn ensure_meter(
     writes: &mut Writes<'_>,
     account: OrganizationId,
     stream: Stream,
     settings: &WattwatchersSettings,
 ) -> Result<Arc<Stored<Meter>>, Fault> {
+    let own = stream.meter(settings)?;
     match writes.find_by_key::<Meter>(account, "name", stream.meter_name())? {
-        Some(meter) if meter.document.managed_by.is_some() => Ok(meter),
+        None => writes.create_though_full(account, own),
+        Some(meter)
+            if meter.document.managed_by.is_some()
+                || meter.document.definition != own.definition =>
+        {
+            Ok(meter)
+        }
         Some(meter) => writes.update_though_full::<Meter>(account, meter.id, None, |meter| {
             Ok(Meter {
                 managed_by: Some(SURFACE.to_owned()),
                 ..meter.document.clone()
             })
         }),
-        None => writes.create(account, stream.meter(settings)?),
     }
 }

@@ -94,13 +94,36 @@ fn fill(world: &World) {
 }
 
 #[test]
-fn what_is_stored_is_accepted_also_when_nothing_more_can_be_noted() {
+fn a_full_accounts_devices_go_on_sending() {
     let mut options = Options::default();
     options.general.resource_bytes_max = Some(32_000);
     let world = World::start_with(options);
+    fill(&world);
+    // The first record of a stream makes its meter.
+    for (stream, record) in [
+        ("long-energy", long_record(1_700_000_100, 6)),
+        ("short-energy", short_record(1_700_000_100, 6)),
+    ] {
+        let path = format!("/{stream}/{HOUSE}");
+        let sent = world.feed(HOUSE, &format!("/{stream}"), &json!([record]));
+        assert_eq!(sent.expect(200), counts(1, 0));
+        let latest = world.get(&format!("{path}/latest")).expect(200);
+        assert_eq!(latest["timestamp"], 1_700_000_100);
+    }
+}
+
+#[test]
+fn what_is_stored_is_accepted_also_when_nothing_more_can_be_noted() {
+    let world = World::start();
     // What is no record makes the meter.
     world.feed(HOUSE, "/long-energy", &json!([{}])).expect(200);
-    fill(&world);
+    let database = rusqlite::Connection::open(world.control.path()).unwrap();
+    database
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON resources WHEN NEW.kind = 'wattwatchers_device' \
+             BEGIN SELECT RAISE(ABORT, 'no notes'); END",
+        )
+        .unwrap();
     let path = format!("/long-energy/{HOUSE}");
     let send = |stamp: i64| {
         let record = long_record(stamp, 6);
@@ -111,9 +134,8 @@ fn what_is_stored_is_accepted_also_when_nothing_more_can_be_noted() {
     let first = send(1_700_000_100);
     assert_eq!(send(1_700_000_100), first);
     assert_eq!(world.get(&path).expect(200), json!([first]));
-    // Where there is room again, the next one notes it, so that nothing that is left is told from nothing ever sent.
-    let short = json!({"channels": [{"id": "F000000000000_C1", "label": ""}]});
-    world.patch("/devices/F000000000000", &short).expect(200);
+    // The next one notes it, so that nothing that is left is told from nothing ever sent.
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
     send(1_700_000_400);
     world.engine.seal().unwrap();
     let store = world.control.store();
@@ -122,6 +144,30 @@ fn what_is_stored_is_accepted_also_when_nothing_more_can_be_noted() {
     let now = meterd_testkit::now();
     world.engine.expire(world.acme, meter, now).unwrap();
     assert_eq!(world.get(&path).expect(200), json!([]));
+}
+
+#[test]
+fn a_meter_that_somebody_else_made_stays_theirs() {
+    let world = World::start();
+    let store = world.control.store();
+    let name = Stream::Long.meter_name();
+    world.feed(HOUSE, "/long-energy", &json!([{}])).expect(200);
+    let found = store.get_by_key::<Meter>(world.acme, "name", name).unwrap();
+    for (is_alike, manager) in [(false, None), (true, Some("wattwatchers"))] {
+        let change = |stored: &meterd_control::Stored<Meter>| {
+            let mut meter = stored.document.clone();
+            meter.managed_by = None;
+            meter.definition = found.document.definition.clone();
+            if !is_alike {
+                meter.definition.values.pop_last();
+            }
+            Ok(meter)
+        };
+        (store.update::<Meter>(world.acme, found.id, None, &system(), change)).unwrap();
+        world.feed(HOUSE, "/long-energy", &json!([{}])).expect(200);
+        let after = store.get_by_key::<Meter>(world.acme, "name", name).unwrap();
+        assert_eq!(after.document.managed_by.as_deref(), manager);
+    }
 }
 
 #[test]
