@@ -157,9 +157,18 @@ impl Shown for Asset {
         Ok(View::of(stored, stored.document.clone(), joined))
     }
 
-    /// Takes no place: what was changed already is not told to come again.
+    /// Takes no place, and does without meters that cannot be read: what was changed already is not told to have failed.
     fn view_alone(stored: &Stored<Self>, app: &App) -> Result<Self::View, Fault> {
-        Self::view_with_meters(stored, app, &Cancel::new())
+        Self::view_with_meters(stored, app, &Cancel::new()).or_else(|fault| {
+            tracing::warn!(
+                organization = %stored.organization,
+                asset = stored.document.asset_id,
+                "the meters of an asset could not be shown: {}, {}",
+                fault.kind,
+                fault.log_context().unwrap_or("no context")
+            );
+            Self::view(stored, &app.look(stored.organization))
+        })
     }
 }
 

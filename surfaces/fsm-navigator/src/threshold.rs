@@ -103,6 +103,10 @@ pub(crate) fn settle(
     let settle_with = |action| {
         store.write(author, |writes| {
             let current = writes.get::<AssetMeter>(stored.organization, stored.id)?;
+            // A write may have been told as failed that was not.
+            if current.document.crossing != stored.document.crossing {
+                return Ok(current);
+            }
             let mut meter = current.document.clone();
             meter.crossing = if is_stored {
                 Some(act(writes, &current, crossing, action)?)
