@@ -398,6 +398,13 @@ pub struct Writes<'t> {
     added: HashMap<OrganizationId, Added>,
 }
 
+/// Whether a change is held to the bound of an organization's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Bounded,
+    Always,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Added {
     resources: i64,
@@ -496,7 +503,7 @@ impl Writes<'_> {
         document: D,
     ) -> Result<Arc<Stored<D>>, Fault> {
         let id = self.next_id()?;
-        self.insert(organization, id, true, document)
+        self.insert(organization, id, Room::Always, document)
     }
 
     /// With a given id, for ids that are fixed outside; an id that is taken is a fault.
@@ -506,7 +513,7 @@ impl Writes<'_> {
         id: Uuid,
         document: D,
     ) -> Result<Arc<Stored<D>>, Fault> {
-        self.insert(organization, id, false, document)
+        self.insert(organization, id, Room::Bounded, document)
     }
 
     fn next_id(&self) -> Result<Uuid, Fault> {
@@ -517,7 +524,7 @@ impl Writes<'_> {
         &mut self,
         organization: OrganizationId,
         id: Uuid,
-        fits: bool,
+        room: Room,
         document: D,
     ) -> Result<Arc<Stored<D>>, Fault> {
         let stored = Arc::new(Stored {
@@ -540,7 +547,7 @@ impl Writes<'_> {
             .into());
         }
         let json = to_json(&stored.document)?;
-        self.add(organization, 1, signed(json.len()), fits)?;
+        self.add(organization, 1, signed(json.len()), room)?;
         self.sql
             .prepare_cached(
                 "INSERT INTO resources (id, organization, kind, version, schema, created_at, created_by, \
@@ -571,7 +578,7 @@ impl Writes<'_> {
         expected: Option<u64>,
         change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
     ) -> Result<Arc<Stored<D>>, Fault> {
-        self.change(organization, id, expected, false, change)
+        self.change(organization, id, expected, Room::Bounded, change)
     }
 
     /// As [`Self::update`], however full the organization is: for what must be possible at any time, such as to revoke a
@@ -583,7 +590,7 @@ impl Writes<'_> {
         expected: Option<u64>,
         change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
     ) -> Result<Arc<Stored<D>>, Fault> {
-        self.change(organization, id, expected, true, change)
+        self.change(organization, id, expected, Room::Always, change)
     }
 
     fn change<D: Document>(
@@ -591,7 +598,7 @@ impl Writes<'_> {
         organization: OrganizationId,
         id: Uuid,
         expected: Option<u64>,
-        fits: bool,
+        room: Room,
         change: impl FnOnce(&Stored<D>) -> Result<D, Fault>,
     ) -> Result<Arc<Stored<D>>, Fault> {
         let (current, bytes_before) = self.current::<D>(organization, id)?;
@@ -606,7 +613,7 @@ impl Writes<'_> {
         });
         let json = to_json(&stored.document)?;
         let growth = signed(json.len()) - signed(bytes_before);
-        self.add(organization, 0, growth, fits)?;
+        self.add(organization, 0, growth, room)?;
         self.sql
             .prepare_cached(
                 "UPDATE resources SET version = ?2, schema = ?3, modified_at = ?4, modified_by = ?5, document = ?6 \
@@ -643,7 +650,7 @@ impl Writes<'_> {
         self.check_changes()?;
         let (current, bytes) = self.current::<D>(organization, id)?;
         check_version(&current, expected)?;
-        self.add(organization, -1, -signed(bytes), true)?;
+        self.add(organization, -1, -signed(bytes), Room::Always)?;
         self.sql
             .prepare_cached("DELETE FROM resources WHERE id = ?1")
             .and_then(|mut statement| statement.execute([id]))
@@ -724,13 +731,13 @@ impl Writes<'_> {
     }
 
     /// Counts what a change adds, unless it is refused. What makes the organization no larger is always taken, so that one
-    /// past its bound, which may have been lowered, can be tidied up; so is what `fits` in any case.
+    /// past its bound, which may have been lowered, can be tidied up; so is what there is always room for.
     fn add(
         &mut self,
         organization: OrganizationId,
         resources: i64,
         bytes: i64,
-        fits: bool,
+        room: Room,
     ) -> Result<(), Fault> {
         let held = self.store.inner.memory.read().held(organization);
         let max = self.store.inner.held_max;
@@ -742,7 +749,8 @@ impl Writes<'_> {
         if resources > 0 && signed(held.resources) + sum.resources > signed(max.resources) {
             return Err(too_much(max.resources, "items"));
         }
-        if bytes > 0 && !fits && signed(held.bytes) + sum.bytes > signed(max.bytes) {
+        if bytes > 0 && room == Room::Bounded && signed(held.bytes) + sum.bytes > signed(max.bytes)
+        {
             return Err(too_much(max.bytes, "bytes"));
         }
         *added = sum;
