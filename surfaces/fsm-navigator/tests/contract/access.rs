@@ -44,18 +44,6 @@ fn a_key_that_is_no_key_is_told_nothing_more() {
 }
 
 #[test]
-fn a_revoked_key_is_unknown_at_once() {
-    let server = Server::start();
-    let issued = server.issue(&["jobs:read"], |_| {});
-    let key = issued.secret.reveal();
-    server.ask_as(key, "GET", "/jobs", None).expect(200);
-    let credentials = server.control.credentials();
-    credentials.revoke(issued.credential.id, &system()).unwrap();
-    let answer = server.ask_as(key, "GET", "/jobs", None);
-    assert_eq!(refused(&answer), refusal(401, "unauthorized", UNAUTHORIZED));
-}
-
-#[test]
 fn addresses_bind_a_key() {
     let server = Server::start();
     let with = |block: &str| {

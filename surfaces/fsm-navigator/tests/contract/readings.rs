@@ -423,17 +423,21 @@ fn alerts(server: &Server) -> usize {
     newest.unwrap().0.len()
 }
 
+/// Has a meter open a job when it is read at the threshold or above.
+fn opens_job_at(threshold: &str) -> impl Fn(&mut NewMeter) + use<> {
+    let threshold = amount(threshold);
+    move |new| {
+        new.threshold_value = Some(threshold.clone());
+        new.threshold_action = Some("create_job".to_owned());
+    }
+}
+
 #[test]
 fn a_threshold_is_reached_once() {
     let world = World::start();
     let server = &world.server;
     let asset = world.asset();
-    let set = |threshold: &str| {
-        world.meter(&asset, |new| {
-            new.threshold_value = Some(amount(threshold));
-            new.threshold_action = Some("create_job".to_owned());
-        })
-    };
+    let set = |threshold: &str| world.meter(&asset, opens_job_at(threshold));
     let meter = set("500");
     let read =
         |value: &str, at: &str| world.read(1, meter, value, at).expect(201)["threshold"].take();
@@ -504,10 +508,7 @@ fn what_a_reading_asks_for_is_done_in_the_end() {
     options.general.disk = Some(disk.clone());
     let world = World::over(Server::start_with(options));
     let server = &world.server;
-    let meter = world.meter(&world.asset(), |new| {
-        new.threshold_value = Some(amount("10"));
-        new.threshold_action = Some("create_job".to_owned());
-    });
+    let meter = world.meter(&world.asset(), opens_job_at("10"));
     let jobs = || server.get("/jobs")["pagination"]["total"].clone();
     // Noted, but not stored.
     disk.set_space(Some(0));
@@ -541,12 +542,8 @@ fn what_a_reading_asks_for_is_done_at_the_next_start() {
         Server::start_with(options)
     };
     let world = World::over(start(None));
-    let threshold = |new: &mut NewMeter| {
-        new.threshold_value = Some(amount("10"));
-        new.threshold_action = Some("create_job".to_owned());
-    };
     let meters = [1, 2].map(|asset| {
-        let meter = world.meter(&world.asset(), threshold);
+        let meter = world.meter(&world.asset(), opens_job_at("10"));
         // Noted, and then the server stops.
         disk.set_space(Some(0));
         assert_eq!(world.read(asset, meter, "11", "2026-01-03").status, 500);
@@ -588,12 +585,7 @@ fn a_reading_is_stored_where_its_job_does_not_fit() {
     let world = World::over(Server::start_with(options));
     let server = &world.server;
     let asset = world.asset();
-    let set = |threshold: &str| {
-        world.meter(&asset, |new| {
-            new.threshold_value = Some(amount(threshold));
-            new.threshold_action = Some("create_job".to_owned());
-        })
-    };
+    let set = |threshold: &str| world.meter(&asset, opens_job_at(threshold));
     let meter = set("500");
     fill(server);
     let job = json!({"job_title": "Inspect", "customer_location_id": world.location});
@@ -626,10 +618,7 @@ fn a_reading_is_stored_where_its_job_does_not_fit() {
 fn what_a_reading_asks_for_may_fail_for_a_while() {
     let world = World::start();
     let server = &world.server;
-    let meter = world.meter(&world.asset(), |new| {
-        new.threshold_value = Some(amount("10"));
-        new.threshold_action = Some("create_job".to_owned());
-    });
+    let meter = world.meter(&world.asset(), opens_job_at("10"));
     let database = rusqlite::Connection::open(server.control.path()).unwrap();
     database
         .execute_batch(
