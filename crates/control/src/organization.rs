@@ -121,6 +121,20 @@ impl Store {
         self.get_by_key(SERVER, "name", name)
     }
 
+    /// All there are, the newest first: for what goes over everything now and then.
+    pub fn every_organization(&self) -> Result<Vec<Arc<Stored<Organization>>>, Fault> {
+        let mut list = List::default();
+        let mut all = Vec::new();
+        loop {
+            let page = self.list_organizations(&list)?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => list.cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
     pub fn list_organizations(&self, list: &List<'_>) -> Result<Page<Organization>, Fault> {
         self.list(SERVER, list)
     }

@@ -100,7 +100,7 @@ fn drop_old(
     at: Timestamp,
     stopped: &AtomicBool,
 ) -> Result<(), Fault> {
-    let organizations = all_organizations(control)?;
+    let organizations = control.store().every_organization()?;
     for organization in &organizations {
         // The other organizations must not wait for this one.
         if let Err(fault) = drop_old_of(control, engine, organization, at, stopped) {
@@ -113,19 +113,6 @@ fn drop_old(
         }
     }
     Ok(())
-}
-
-fn all_organizations(control: &Control) -> Result<Vec<Arc<Stored<Organization>>>, Fault> {
-    let mut list = List::default();
-    let mut organizations = Vec::new();
-    loop {
-        let page = control.store().list_organizations(&list)?;
-        organizations.extend(page.items);
-        match page.next {
-            Some(next) => list.cursor = Some(next),
-            None => return Ok(organizations),
-        }
-    }
 }
 
 fn drop_old_of(

@@ -1,6 +1,6 @@
 //! Companies: organizations with two data sets, live and test, and a plan.
 
-use meterd_control::{Document, Environment, List, Store};
+use meterd_control::{Document, Environment, Store};
 use meterd_fault::Fault;
 use meterd_model::OrganizationId;
 use serde::{Deserialize, Serialize};
@@ -41,19 +41,12 @@ pub(crate) fn space_of(company: OrganizationId, environment: Environment) -> Org
 
 /// Both data sets of every organization, whether or not it has something in them.
 pub(crate) fn data_sets(store: &Store) -> Result<Vec<OrganizationId>, Fault> {
-    let mut list = List::default();
-    let mut all = Vec::new();
-    loop {
-        let page = store.list_organizations(&list)?;
-        for company in page.items {
-            let space = |environment| space_of(company.organization_id(), environment);
-            all.extend([Environment::Live, Environment::Test].map(space));
-        }
-        match page.next {
-            Some(next) => list.cursor = Some(next),
-            None => return Ok(all),
-        }
-    }
+    let companies = store.every_organization()?;
+    let sets = companies.iter().flat_map(|company| {
+        let company = company.organization_id();
+        [Environment::Live, Environment::Test].map(|environment| space_of(company, environment))
+    });
+    Ok(sets.collect())
 }
 
 /// Whether the company's plan has the API (1).

@@ -221,11 +221,13 @@ async fn lane(app: &App, busy: &Mutex<Busy>, now: fn() -> Timestamp) {
 /// The oldest job of the next organization that none is done for; that organization is busy from then on. They take
 /// turns, so that none waits for one that always has another job.
 async fn take(app: &App, busy: &Mutex<Busy>) -> Result<Option<(OrganizationId, Task)>, Fault> {
-    let mut organizations = app.blocking(organizations).await?;
+    let all = app.blocking(|app| app.control.store().every_organization());
+    let mut organizations = all.await?;
     let served = lock(busy).served;
-    let served = organizations.iter().position(|id| Some(*id) == served);
+    let served = (organizations.iter()).position(|one| Some(one.organization_id()) == served);
     organizations.rotate_left(served.map_or(0, |place| place + 1));
     for organization in organizations {
+        let organization = organization.organization_id();
         if lock(busy).organizations.contains(&organization) {
             continue;
         }
@@ -313,7 +315,8 @@ async fn schedules(app: &App, now: fn() -> Timestamp) {
 /// Raises and starts what schedules have due by `now`, of all organizations; [`work`] does so every half minute. Waits
 /// for the disk.
 pub fn tick(app: &App, now: Timestamp) -> Result<(), Fault> {
-    for organization in organizations(app)? {
+    for organization in app.control.store().every_organization()? {
+        let organization = organization.organization_id();
         for done in [
             each(app, organization, now, scheduled_event::raise_due),
             each(app, organization, now, export_schedule::start_due),
@@ -358,20 +361,6 @@ fn each<E: Entity>(
         }
     }
     Ok(())
-}
-
-fn organizations(app: &App) -> Result<Vec<OrganizationId>, Fault> {
-    let mut list = List::default();
-    let mut organizations = Vec::new();
-    loop {
-        let page = app.control.store().list_organizations(&list)?;
-        let ids = page.items.iter().map(|stored| stored.organization_id());
-        organizations.extend(ids);
-        match page.next {
-            Some(next) => list.cursor = Some(next),
-            None => return Ok(organizations),
-        }
-    }
 }
 
 fn lock(busy: &Mutex<Busy>) -> MutexGuard<'_, Busy> {

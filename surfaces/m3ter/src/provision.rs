@@ -9,9 +9,7 @@ use crate::settings::M3terSettings;
 use crate::singleton::KEY;
 use crate::surface::SURFACE;
 use crate::user::User;
-use meterd_control::{
-    Applied, Author, Control, Cursor, Document, List, NewCredential, Secret, Stored, Writes,
-};
+use meterd_control::{Applied, Author, Control, Document, NewCredential, Secret, Stored, Writes};
 use meterd_engine::Engine;
 use meterd_fault::{Fault, Kind};
 use meterd_model::OrganizationId;
@@ -66,25 +64,13 @@ pub fn remember_ids(
     engine: &Engine,
     settings: &M3terSettings,
 ) -> Result<(), Fault> {
-    let store = control.store();
-    let mut cursor: Option<Cursor> = None;
-    loop {
-        let list = List {
-            cursor,
-            ..List::default()
-        };
-        let page = store.list_organizations(&list)?;
-        for organization in page.items {
-            let id = organization.organization_id();
-            if is_provisioned(control, id)? {
-                engine.set_id_window(id, Some(DAY * settings.uid_window_days));
-            }
-        }
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(());
+    for organization in control.store().every_organization()? {
+        let id = organization.organization_id();
+        if is_provisioned(control, id)? {
+            engine.set_id_window(id, Some(DAY * settings.uid_window_days));
         }
     }
+    Ok(())
 }
 
 fn is_provisioned(control: &Control, organization: OrganizationId) -> Result<bool, Fault> {

@@ -261,18 +261,11 @@ pub fn register_device(
 /// device may send a record again at any time. To be called after what other surfaces want is told.
 pub fn remember_ids(control: &Control, engine: &Engine) -> Result<(), Fault> {
     let store = control.store();
-    let mut list = List::default();
-    loop {
-        let page = store.list_organizations(&list)?;
-        for organization in page.items {
-            let account = organization.organization_id();
-            if store.count::<Device>(account, &[])? > 0 {
-                engine.set_id_window(account, None);
-            }
+    for organization in store.every_organization()? {
+        let account = organization.organization_id();
+        if store.count::<Device>(account, &[])? > 0 {
+            engine.set_id_window(account, None);
         }
-        if page.next.is_none() {
-            return Ok(());
-        }
-        list.cursor = page.next;
     }
+    Ok(())
 }
